@@ -1,0 +1,36 @@
+# Every target sets up what it needs: a .venv with the exact versions of constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test bench check docs clean
+
+demo: $(READY)  ## serve, run real tasks on real files, show and check what came out
+	@$(BIN)/tesk demo
+
+test: $(READY)  ## every test that this machine can run; the rest is skipped with a reason
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+bench: $(READY)  ## a table of figures beside their goals, and build/bench.json
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+check: $(READY)  ## lint, format, types, floors, docs
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python docs/check.py
+
+$(READY): pyproject.toml constraints.txt Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "TESK needs Python 3.11 or newer; say which: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || \
+	  { echo "python3 cannot make a virtual environment; install its venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation \
+	  -e '.[postgresql]' import-linter mypy pytest pytest-asyncio ruff types-pyyaml
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build

@@ -1,0 +1,5 @@
+"""`python -m tesk` is the `tesk` command."""
+
+from tesk.cli import main
+
+main()

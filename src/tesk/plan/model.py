@@ -1,0 +1,143 @@
+"""The plan: what must happen for one task, as plain data that every backend, taskmaster and filer reads.
+
+A plan is JSON (law 4). It names files by their path *in the container*; the scratch tree of an attempt mirrors
+those paths, so `/data/in.txt` lies at `<scratch>/data/in.txt`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["Delivery", "ExecutorPlan", "Mount", "Plan", "Resources", "Transfer"]
+
+FileType = Literal["FILE", "DIRECTORY"]
+MissingOutputs = Literal["fail", "warn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A piece of scratch that every executor of the task sees at the same path.
+
+    `path` is absolute and normalised. `type` FILE is one file mounted singly (an input in a directory that images
+    fill themselves); `read_only` is set for those.
+    """
+
+    path: str
+    type: FileType = "DIRECTORY"
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One input that must be in scratch before the first executor starts: from `url`, or from `content`."""
+
+    path: str
+    type: FileType
+    url: str | None = None
+    content: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One output that leaves scratch for `url` after the last executor.
+
+    `path` may hold wildcards (POSIX 1003.1-2017 2.13); then `path_prefix` is what is cut from each match and `url` a
+    directory. `type` is what the client said, or None: found out at run time (TES 1.1.0 `tesFileType`).
+    """
+
+    path: str
+    url: str
+    type: FileType | None = None
+    path_prefix: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorPlan:
+    """One command. `command` is the whole argv: it replaces the image's entrypoint. Redirects are container paths."""
+
+    image: str
+    command: tuple[str, ...]
+    workdir: str | None = None
+    stdin: str | None = None
+    stdout: str | None = None
+    stderr: str | None = None
+    env: dict[str, str] = dataclasses.field(default_factory=dict)
+    ignore_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a task declared: cores (fractions allowed), bytes of memory, bytes of scratch; None where it said nothing.
+
+    TES gives gigabytes; 1 GB is 10^9 bytes (TES 1.1.0 `tesResources`).
+    """
+
+    cpu_cores: float | None = None
+    ram_bytes: int | None = None
+    disk_bytes: int | None = None
+    preemptible: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that one attempt at a task needs to know.
+
+    `directories` are container paths that exist, empty, in scratch before stage-in: volumes and the directories of
+    outputs. `notes` are sentences for the user's `system_logs`, known before anything ran.
+    """
+
+    executors: tuple[ExecutorPlan, ...]
+    mounts: tuple[Mount, ...] = ()
+    directories: tuple[str, ...] = ()
+    inputs: tuple[Transfer, ...] = ()
+    outputs: tuple[Delivery, ...] = ()
+    resources: Resources = Resources()
+    missing_outputs: MissingOutputs = "fail"
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """The plan as one line of JSON; fields that hold their default are left out."""
+        return json.dumps(_sparse(self), separators=(",", ":"), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Plan:
+        """Read what `to_json` wrote.
+
+        Raises ValueError when `text` is not a plan.
+        """
+        try:
+            raw = json.loads(text)
+            return cls(
+                executors=tuple(
+                    ExecutorPlan(**{**one, "command": tuple(one["command"])}) for one in raw["executors"]
+                ),
+                mounts=tuple(Mount(**one) for one in raw.get("mounts", ())),
+                directories=tuple(raw.get("directories", ())),
+                inputs=tuple(Transfer(**one) for one in raw.get("inputs", ())),
+                outputs=tuple(Delivery(**one) for one in raw.get("outputs", ())),
+                resources=Resources(**raw.get("resources", {})),
+                missing_outputs=raw.get("missing_outputs", "fail"),
+                notes=tuple(raw.get("notes", ())),
+            )
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            raise ValueError(f"this is not a plan: {error}") from error
+
+
+def _sparse(value: Any) -> Any:
+    """`value` as JSON data without the fields that hold their default."""
+    if dataclasses.is_dataclass(value):
+        found: dict[str, Any] = {}
+        for field in dataclasses.fields(value):
+            here = getattr(value, field.name)
+            if field.default is not dataclasses.MISSING and here == field.default:
+                continue
+            found[field.name] = _sparse(here)
+        return found
+    if isinstance(value, tuple):
+        return [_sparse(one) for one in value]
+    return value
