@@ -1,0 +1,56 @@
+"""What the taskmaster asks of the place where it runs: in a server's process, in a pod, or beside Jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from tesk.taskmaster.report import ExecutorEnd, OutputFile
+
+__all__ = ["AttemptLost", "ExecutorResult", "StageOutResult", "StepFailed", "Steps"]
+
+
+class StepFailed(Exception):
+    """A step could not be done; each of `sentences` tells the user what failed and where."""
+
+    def __init__(self, *sentences: str) -> None:
+        super().__init__("; ".join(sentences))
+        self.sentences = sentences
+
+
+class AttemptLost(Exception):
+    """The attempt's work is gone through no fault of its own; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorResult:
+    """How an executor ended; `problem` is a sentence where its exit code alone does not tell (a missing command)."""
+
+    end: ExecutorEnd
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutResult:
+    """What was delivered, and a sentence for each output that was not there or could not be delivered."""
+
+    delivered: tuple[OutputFile, ...] = ()
+    missing: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+
+class Steps(Protocol):
+    """The steps of one attempt. Each may raise StepFailed or AttemptLost, and ends cleanly when cancelled."""
+
+    async def stage_in(self) -> None:
+        """Make scratch and bring every input into it."""
+
+    async def execute(self, index: int, started: Callable[[], None]) -> ExecutorResult:
+        """Run executor number `index` (from 0) to its end; `started` is called when it really starts."""
+
+    async def stage_out(self) -> StageOutResult:
+        """Deliver every output that is there."""
+
+    async def clean(self) -> None:
+        """Remove whatever is left of the attempt; called whatever happened, and may be called again."""
