@@ -1,0 +1,194 @@
+"""Every key of `tesk.yaml`, with its default and the line that docs/configuration.md prints for it."""
+
+from __future__ import annotations
+
+import os.path
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from tesk.plan.site import Capacity, Site
+
+__all__ = [
+    "Config",
+    "ControllerConfig",
+    "LocalConfig",
+    "S3Config",
+    "ServerConfig",
+    "ServiceConfig",
+    "StorageConfig",
+    "StoreConfig",
+    "TasksConfig",
+]
+
+GIGABYTE = 10**9
+
+
+def _directory(value: Path) -> Path:
+    if not value.is_absolute():
+        raise ValueError("give an absolute path")
+    return Path(os.path.normpath(value))
+
+
+def _root(value: str) -> str:
+    if "\0" in value or not value.startswith("/"):
+        raise ValueError("give absolute paths")
+    return "/" + os.path.normpath(value).lstrip("/")
+
+
+Directory = Annotated[Path, Field(strict=False), AfterValidator(_directory)]
+Root = Annotated[str, AfterValidator(_root)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ServerConfig(_Section):
+    """Where and how the server listens."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="The address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
+    allow_unauthenticated: bool = Field(
+        False,
+        description="Serve on an address that other machines can reach although nobody has to prove who they"
+        " are: whoever reaches it can run commands here.",
+    )
+    access_log: bool = Field(True, description="Write one JSON line for each request.")
+    max_body_bytes: int = Field(
+        16 * 2**20,
+        ge=1024,
+        description="The largest request body that is read, in bytes; a larger one is 413.",
+    )
+
+
+class ServiceConfig(_Section):
+    """What `GET /service-info` says of this service (GA4GH service-info 1.0.0); empty values are left out."""
+
+    id: str = Field("local.tesk", min_length=1, description="The service's id, in reverse domain notation.")
+    name: str = Field("TESK", min_length=1, description="The service's name for people.")
+    description: str = Field("", description="What this service is for.")
+    organization_name: str = Field("Not configured", min_length=1, description="Who runs this service.")
+    organization_url: str = Field(
+        "http://localhost", min_length=1, description="The web page of who runs this service."
+    )
+    contact_url: str = Field("", description="Where users get help: a URL, or mailto: and an address.")
+    documentation_url: str = Field("", description="Where this service is described.")
+    environment: str = Field("", description="What kind of service this is: prod, test, dev, …")
+
+
+class StoreConfig(_Section):
+    """Where tasks are remembered."""
+
+    url: str = Field(
+        "",
+        description="postgresql://user:password@host/database, sqlite:///file, or empty: tesk.db in the state"
+        " directory.",
+    )
+
+
+class S3Config(_Section):
+    """S3 beyond what the AWS environment variables and files already say."""
+
+    endpoint_url: str = Field("", description="The address of an S3 service that is not Amazon's.")
+    region: str = Field("", description="The region; empty takes what AWS's own settings say.")
+    anonymous: bool = Field(False, description="Read public buckets without credentials.")
+
+
+class StorageConfig(_Section):
+    """Where tasks may read and write, and how bytes are moved."""
+
+    file_roots: Annotated[tuple[Root, ...], Field(strict=False)] = Field(
+        (),
+        description="Directories below which tasks may name files (file:// or a bare path); none by default.",
+    )
+    stall_timeout: Positive = Field(
+        60.0, description="Seconds without a single byte after which a transfer counts as broken."
+    )
+    attempts: int = Field(
+        3, ge=1, le=100, description="How often a transfer is tried when trying again can help."
+    )
+    parallel: int = Field(8, ge=1, le=1024, description="Transfers of one task at the same time.")
+    s3: S3Config = Field(default_factory=S3Config, description="S3.")
+
+
+class TasksConfig(_Section):
+    """How tasks are treated."""
+
+    max_attempts: int = Field(
+        3, ge=1, le=100, description="Attempts at a task whose work is lost through no fault of its own."
+    )
+    missing_outputs: Literal["fail", "warn"] = Field(
+        "fail",
+        description="What an output that is not there does to its task: fail it, or warn in system_logs.",
+    )
+    unknown_fields: Literal["warn", "refuse"] = Field(
+        "warn",
+        description="What a field that TES 1.1 does not know does: a warning in system_logs, or a refusal.",
+    )
+    log_bytes: int = Field(
+        65536,
+        ge=256,
+        description="Bytes of an executor's stdout, and of its stderr, that are kept: head and tail.",
+    )
+
+
+class LocalConfig(_Section):
+    """The local backend: this machine."""
+
+    engine: Literal["auto", "sandbox", "podman"] = Field(
+        "auto", description="What runs executors: podman, sandbox, or auto: the first that works."
+    )
+    cpu_cores: Positive | None = Field(
+        None, description="Cores that tasks may use together; null takes all of the machine."
+    )
+    ram_gb: Positive | None = Field(
+        None, description="Memory that tasks may use together, in 10^9 bytes; null takes all of the machine."
+    )
+    disk_gb: Positive | None = Field(
+        None,
+        description="Scratch that tasks may use together, in 10^9 bytes; null takes what is free at start.",
+    )
+
+
+class ControllerConfig(_Section):
+    """The loop between the store and the backend."""
+
+    full_pass_seconds: Positive = Field(
+        30.0,
+        description="Seconds between two full passes over all active tasks; changes are seen at once anyway.",
+    )
+
+
+class Config(_Section):
+    """The whole configuration. `state_directory` has no default here: `load` knows the platform's."""
+
+    state_directory: Directory = Field(
+        description="Where the server keeps what must survive a restart."
+        " Default: systemd's $STATE_DIRECTORY; /var/lib/tesk for root; else $XDG_STATE_HOME/tesk or"
+        " ~/.local/state/tesk (macOS: ~/Library/Application Support/tesk)."
+    )
+    backend: Literal["local"] = Field("local", description="Where attempts run.")
+    server: ServerConfig = ServerConfig()
+    service: ServiceConfig = ServiceConfig()
+    store: StoreConfig = StoreConfig()
+    storage: StorageConfig = StorageConfig()
+    tasks: TasksConfig = TasksConfig()
+    local: LocalConfig = LocalConfig()
+    controller: ControllerConfig = ControllerConfig()
+
+    @property
+    def store_url(self) -> str:
+        """The store's URL: the configured one, or SQLite's `tesk.db` in the state directory."""
+        return self.store.url or f"sqlite:///{self.state_directory / 'tesk.db'}"
+
+    def site(self, capacity: Capacity) -> Site:
+        """The site as `make_plan` sees it; `capacity` is what the backend found."""
+        return Site(
+            file_roots=self.storage.file_roots,
+            capacity=capacity,
+            missing_outputs=self.tasks.missing_outputs,
+            unknown_fields=self.tasks.unknown_fields,
+        )

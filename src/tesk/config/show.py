@@ -1,0 +1,89 @@
+"""The configuration as text: a commented file for `tesk config show`, Markdown for the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import yaml
+
+from tesk.config.keys import Key, keys, section_at
+from tesk.config.load import Loaded
+from tesk.config.models import Config
+
+__all__ = ["describe", "redacted", "to_yaml"]
+
+
+def to_yaml(loaded: Loaded) -> str:
+    """The whole configuration as a `tesk.yaml`, each value with what it is for and where it is from.
+
+    A password in `store.url` is shown as `***`.
+    """
+    return "\n".join(_yaml_lines(loaded)) + "\n"
+
+
+def _yaml_lines(loaded: Loaded) -> Iterator[str]:
+    section: tuple[str, ...] = ()
+    for key in keys():
+        parent = key.path[:-1]
+        if parent != section:
+            for depth in range(len(parent)):
+                if parent[: depth + 1] != section[: depth + 1]:
+                    yield f"{'  ' * depth}{parent[depth]}:"
+            section = parent
+        indent = "  " * len(parent)
+        yield f"{indent}# {key.field.description}"
+        value = redacted(key, _value(loaded.config, key))
+        yield f"{indent}{key.path[-1]}: {_yaml(value)}  # {loaded.sources[key.dotted]}"
+
+
+def redacted(key: Key, value: Any) -> Any:
+    """`value` without the password that a URL may hold."""
+    if key.dotted != "store.url" or "@" not in value:
+        return value
+    parts = urlsplit(value)
+    if parts.password is None:
+        return value
+    place = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{place}"))
+
+
+def describe() -> str:
+    """Every key as Markdown: what it means, its default, its environment variable."""
+    return "\n".join(_markdown_lines()) + "\n"
+
+
+def _markdown_lines() -> Iterator[str]:
+    section: tuple[str, ...] | None = None
+    for key in keys():
+        parent = key.path[:-1]
+        if parent != section:
+            section = parent
+            if parent:
+                yield f"\n## {'.'.join(parent)}\n"
+                yield f"{(section_at(parent).__doc__ or '').strip().splitlines()[0]}\n"
+            yield "| key | default | meaning |"
+            yield "|---|---|---|"
+        default = "the platform's" if key.required else f"`{_yaml(key.default)}`"
+        meaning = str(key.field.description).replace("|", "\\|")
+        if key.choices:
+            meaning += f" One of {', '.join(f'`{one}`' for one in key.choices)}."
+        yield f"| `{key.dotted}`<br>`{key.variable}` | {default} | {meaning} |"
+
+
+def _value(config: Config, key: Key) -> Any:
+    value: Any = config
+    for name in key.path:
+        value = getattr(value, name)
+    return value
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, Path):
+        value = str(value)
+    if isinstance(value, tuple):
+        value = list(value)
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=2**20, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")
