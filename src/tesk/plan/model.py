@@ -1,7 +1,7 @@
 """The plan: what must happen for one task, as plain data that every backend, taskmaster and filer reads.
 
-A plan is JSON (law 4). It names files by their path *in the container*; the scratch tree of an attempt mirrors
-those paths, so `/data/in.txt` lies at `<scratch>/data/in.txt`.
+A plan is JSON (law 4). It names files by their path *in the container*; the scratch tree of an attempt
+mirrors those paths, so `/data/in.txt` lies at `<scratch>/data/in.txt`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ MissingOutputs = Literal["fail", "warn"]
 class Mount:
     """A piece of scratch that every executor of the task sees at the same path.
 
-    `path` is absolute and normalised. `type` FILE is one file mounted singly (an input in a directory that images
-    fill themselves); `read_only` is set for those.
+    `path` is absolute and normalised. `type` FILE is one file mounted singly (an input in a directory that
+    images fill themselves); `read_only` is set for those.
     """
 
     path: str
@@ -45,8 +45,8 @@ class Transfer:
 class Delivery:
     """One output that leaves scratch for `url` after the last executor.
 
-    `path` may hold wildcards (POSIX 1003.1-2017 2.13); then `path_prefix` is what is cut from each match and `url` a
-    directory. `type` is what the client said, or None: found out at run time (TES 1.1.0 `tesFileType`).
+    `path` may hold wildcards (POSIX 1003.1-2017 2.13); then `path_prefix` is what is cut from each match and
+    `url` a directory. `type` is what the client said, or None: found at run time (TES 1.1.0 `tesFileType`).
     """
 
     path: str
@@ -58,7 +58,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class ExecutorPlan:
-    """One command. `command` is the whole argv: it replaces the image's entrypoint. Redirects are container paths."""
+    """One command. `command` is the whole argv and replaces the image's entrypoint; redirects are paths there."""
 
     image: str
     command: tuple[str, ...]
@@ -72,7 +72,7 @@ class ExecutorPlan:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a task declared: cores (fractions allowed), bytes of memory, bytes of scratch; None where it said nothing.
+    """What a task declared: cores (or a fraction), bytes of memory, bytes of scratch; None where it said none.
 
     TES gives gigabytes; 1 GB is 10^9 bytes (TES 1.1.0 `tesResources`).
     """
@@ -87,8 +87,9 @@ class Resources:
 class Plan:
     """Everything that one attempt at a task needs to know.
 
-    `directories` are container paths that exist, empty, in scratch before stage-in: volumes and the directories of
-    outputs. `notes` are sentences for the user's `system_logs`, known before anything ran.
+    `directories` are container paths that exist, empty, in scratch before stage-in: mounts, volumes, the
+    directories of outputs, and workdirs that lie in a mount. `notes` are sentences for the user's
+    `system_logs`, known before anything ran.
     """
 
     executors: tuple[ExecutorPlan, ...]

@@ -10,7 +10,7 @@ __all__ = ["Capacity", "Site"]
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The most that one task can ever get: cores, bytes of memory, bytes of scratch; None is not known or no limit."""
+    """The most one task can get: cores, bytes of memory, bytes of scratch; None is not known or no limit."""
 
     cpu_cores: float | None = None
     ram_bytes: int | None = None
@@ -21,9 +21,9 @@ class Capacity:
 class Site:
     """What `make_plan` needs of the site's configuration.
 
-    `file_roots` are the absolute, normalised directories below which `file://` URLs and bare paths may lie; none by
-    default. `schemes` are the other URL schemes that storage can read and write. `backend_parameters`
-    are the names a task may use, in lower case. `capacity_of` is how sentences call the place that `capacity` measures.
+    `file_roots` are the absolute, normalised directories below which `file://` URLs and bare paths may lie;
+    none by default. `schemes` are the other URL schemes that storage can read and write. `backend_parameters`
+    are the names a task may use, in lower case. `capacity_of` is how sentences call what `capacity` measures.
     """
 
     file_roots: tuple[str, ...] = ()

@@ -1,0 +1,154 @@
+"""What becomes a mount: one rule for every backend (docs/architecture.md, "What becomes a mount")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tesk.plan.model import Mount
+from tesk.plan.paths import parent, upwards, within
+from tesk.plan.reasons import Faults
+
+__all__ = ["FILLED", "KERNEL", "Claim", "Layout", "lay_out"]
+
+FILLED = frozenset(
+    {
+        "/",
+        "/bin",
+        "/boot",
+        "/etc",
+        "/etc/ssl",
+        "/etc/ssl/certs",
+        "/home",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/libx32",
+    }
+    | {"/opt", "/opt/conda", "/opt/conda/bin", "/root", "/run", "/sbin", "/usr", "/usr/bin", "/usr/games"}
+    | {"/usr/include", "/usr/lib", "/usr/lib/aarch64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/usr/lib32"}
+    | {"/usr/lib64", "/usr/libexec", "/usr/libx32", "/usr/local", "/usr/local/bin", "/usr/local/etc"}
+    | {"/usr/local/include", "/usr/local/lib", "/usr/local/lib64", "/usr/local/sbin", "/usr/local/share"}
+    | {"/usr/sbin", "/usr/share", "/usr/src", "/var", "/var/lib", "/var/run"}
+    | {"/lib/aarch64-linux-gnu", "/lib/x86_64-linux-gnu"}
+)
+"""Directories that images fill themselves: a mount over one of these exact names would hide their files."""
+
+KERNEL = ("/dev", "/proc", "/sys")
+"""What the container's kernel and engine provide; nothing of a task can lie in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One path that the task needs to be shared by its executors.
+
+    `where` is its JSON path, for reasons. `type` None is an output that may turn out to be either.
+    `make`: its directory is there before stage-in. `single`: a file that may be mounted by itself (an input).
+    """
+
+    path: str
+    type: Literal["FILE", "DIRECTORY"] | None
+    where: str
+    make: bool = False
+    single: bool = False
+
+    @property
+    def directory(self) -> str:
+        """The directory that shows this path: itself, or the one it lies in."""
+        return self.path if self.type == "DIRECTORY" else parent(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What every executor sees (`mounts`), and what must be there, empty, before stage-in (`directories`)."""
+
+    mounts: tuple[Mount, ...]
+    directories: tuple[str, ...]
+
+
+def lay_out(claims: Sequence[Claim], workdirs: Sequence[tuple[str, str]], faults: Faults) -> Layout:
+    """The mounts and directories for `claims`, with what contradicts itself or cannot be mounted in `faults`.
+
+    `workdirs` are pairs of path and JSON path: no mounts by themselves, but there when they lie in one.
+    """
+    claims = _settled(claims, [path for path, _ in workdirs])
+    _find_conflicts(claims, workdirs, faults)
+    directories: set[str] = set()
+    singles: set[str] = set()
+    made: set[str] = set()
+    for claim in claims:
+        refusal = _refusal(claim)
+        if refusal:
+            faults.add(claim.where, refusal)
+        elif claim.directory in FILLED:
+            singles.add(claim.path)
+        else:
+            directories.add(claim.directory)
+            if claim.make:
+                made.add(claim.directory)
+    roots = _outermost(directories)
+    inside = {path for path, _ in workdirs if any(up in roots for up in upwards(path))}
+    mounts = [Mount(path) for path in roots] + [
+        Mount(path, "FILE", read_only=True)
+        for path in singles
+        if not any(up in roots for up in upwards(path))
+    ]
+    return Layout(
+        mounts=tuple(sorted(mounts, key=lambda mount: mount.path)),
+        directories=tuple(sorted(made | inside | set(roots))),
+    )
+
+
+def _settled(claims: Sequence[Claim], workdirs: Iterable[str]) -> list[Claim]:
+    """`claims`, where an output of unknown type is a directory if anything else makes its path one."""
+    if all(claim.type for claim in claims):
+        return list(claims)
+    known = {up for claim in claims for up in upwards(claim.directory)}
+    known.update(up for path in workdirs for up in upwards(path))
+    return [
+        Claim(claim.path, "DIRECTORY", claim.where, claim.make)
+        if not claim.type and claim.path in known
+        else claim
+        for claim in claims
+    ]
+
+
+def _refusal(claim: Claim) -> str | None:
+    """Why nothing can be mounted for `claim`, or None."""
+    name = claim.path.rpartition("/")[2]
+    better = f"use another directory, such as '/data/{name}'"
+    if any(within(claim.path, root) for root in KERNEL):
+        return f"'{claim.path}' lies where the kernel keeps its own files ({', '.join(KERNEL)}); {better}"
+    if claim.type == "DIRECTORY":
+        if claim.path in FILLED:
+            better = better if name else "use another directory, such as '/data'"
+            return f"'{claim.path}' is a directory that images fill themselves; {better}"
+    elif claim.directory in FILLED and not claim.single:
+        if claim.type is None:
+            better += "; if it is a directory, say so with type DIRECTORY"
+        return f"'{claim.path}' lies in '{claim.directory}', which images fill themselves; {better}"
+    return None
+
+
+def _find_conflicts(claims: Sequence[Claim], workdirs: Sequence[tuple[str, str]], faults: Faults) -> None:
+    """Note each path that needs a directory where the task has a file."""
+    files = {claim.path: claim.where for claim in reversed(claims) if claim.type == "FILE"}
+    if not files:
+        return
+    needed = [(claim.directory, claim.path, claim.where) for claim in claims]
+    needed += [(path, path, where) for path, where in workdirs]
+    for directory, path, where in needed:
+        blocking = next((up for up in upwards(directory) if up in files), None)
+        if blocking is None:
+            continue
+        other = files[blocking].removeprefix("$.")
+        relation = "is" if blocking == path else f"lies in '{blocking}', which is"
+        faults.add(where, f"'{path}' {relation} a file according to {other}; give one of them another path")
+
+
+def _outermost(directories: set[str]) -> list[str]:
+    """Those of `directories` that lie in no other, by component."""
+    return [
+        one for one in directories if one == "/" or not any(up in directories for up in upwards(parent(one)))
+    ]

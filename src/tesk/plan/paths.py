@@ -1,0 +1,69 @@
+"""Paths in a container: their one normal form, and which lies in which. Pure text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+__all__ = ["PathError", "control_character", "normalise", "parent", "upwards", "within"]
+
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
+_LONGEST_NAME = 255
+_LONGEST_PATH = 4095
+
+
+class PathError(ValueError):
+    """This is not a path that a task may use; the message says why and what to do."""
+
+
+def control_character(text: str) -> str | None:
+    """The first control character of `text` (NUL, newline, ...), written so that it can be shown, or None."""
+    found = _CONTROL.search(text)
+    return f"\\x{ord(found.group()):02x}" if found else None
+
+
+def normalise(path: str) -> str:
+    """`path` without doubled and trailing slashes and without `.` components.
+
+    Raises PathError for a path that is relative, has a `..` component or a control character, or is too long
+    for Linux.
+    """
+    control = control_character(path)
+    if control:
+        raise PathError(f"the path holds the control character {control}; take it out")
+    if not path.startswith("/"):
+        better = f"/data/{path.removeprefix('./')}" if path.strip() else "/data/file"
+        raise PathError(f"the path '{path}' is not absolute; give an absolute one, such as '{better}'")
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise PathError(f"the path '{path}' has a '..' component; write the path without it")
+    normal = "/" + "/".join(parts)
+    if len(normal) * 4 > _LONGEST_NAME:
+        _check_length(normal, parts)
+    return normal
+
+
+def _check_length(path: str, parts: list[str]) -> None:
+    for part in parts:
+        if len(part.encode()) > _LONGEST_NAME:
+            raise PathError(f"the name '{part[:40]}...' is longer than {_LONGEST_NAME} bytes; shorten it")
+    if len(path.encode()) > _LONGEST_PATH:
+        raise PathError(f"the path '{path[:40]}...' is longer than {_LONGEST_PATH} bytes; shorten it")
+
+
+def parent(path: str) -> str:
+    """The directory that a normalised path lies in; the root's is the root."""
+    return path.rpartition("/")[0] or "/"
+
+
+def upwards(path: str) -> Iterator[str]:
+    """A normalised path, then each directory above it, up to the root."""
+    yield path
+    while path != "/":
+        path = parent(path)
+        yield path
+
+
+def within(path: str, root: str) -> bool:
+    """Whether a normalised path is `root` or below it, by component: `/database` is not within `/data`."""
+    return path == root or root == "/" or path.startswith(root + "/")

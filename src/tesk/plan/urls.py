@@ -1,0 +1,95 @@
+"""URLs of inputs and outputs: their normal form, and whether this site allows them."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from urllib.parse import quote, unquote
+
+from tesk.plan.paths import control_character, within
+from tesk.plan.site import Site
+
+__all__ = ["UrlError", "normalise_url"]
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
+_SAFE_IN_FILE_URL = "/!$&'()*+,;=:@~"
+
+
+class UrlError(ValueError):
+    """This site cannot read or write this URL; the message says why and what to do."""
+
+
+def normalise_url(url: str, site: Site) -> str:
+    """`url` in its normal form: files folded and confined, other URLs with a lower-case scheme.
+
+    A bare path stays bare and a `file://` URL stays one: a client looks for what it sent in `logs.outputs`.
+    Raises UrlError when the URL is malformed, of a scheme that the site does not have, or outside of
+    `site.file_roots`.
+    """
+    control = control_character(url)
+    if control:
+        raise UrlError(f"the URL holds the control character {control}; percent-encode it or take it out")
+    if url.startswith("/"):
+        return _confined(url, url, site)
+    match = _SCHEME.fullmatch(url)
+    if match is None:
+        raise UrlError(f"'{url}' is neither a URL nor an absolute path; use {_supported(site)}")
+    scheme, rest = match.group(1).lower(), match.group(2)
+    if scheme == "file":
+        return "file://" + quote(_confined(_file_path(url, rest), url, site), safe=_SAFE_IN_FILE_URL)
+    if scheme not in site.schemes:
+        raise UrlError(f"this site has no storage for '{scheme}' URLs; use {_supported(site)}")
+    if not rest.startswith("//") or not rest[2:].partition("/")[0]:
+        host = "bucket" if scheme in ("s3", "gs") else "host"
+        raise UrlError(f"the URL '{url}' names no {host}; write it as {scheme}://{host}/path")
+    if scheme not in ("http", "https") and {".", ".."} & set(rest.split("/")):
+        raise UrlError(f"the URL '{url}' has a '.' or '..' component; write it without")
+    return f"{scheme}:{rest}"
+
+
+def _file_path(url: str, rest: str) -> str:
+    """The decoded path of `file:///path`, `file://localhost/path` or `file:/path`."""
+    if rest.startswith("//"):
+        host, slash, path = rest[2:].partition("/")
+        if host.lower() not in ("", "localhost"):
+            raise UrlError(
+                f"'{url}' names the host '{host}'; a file on this site is written file:///path/to/file"
+            )
+        rest = slash + path
+    if not rest.startswith("/"):
+        raise UrlError(f"'{url}' has no absolute path; write it as file:///path/to/file")
+    path = unquote(rest, errors="surrogateescape")
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UrlError(f"'{url}' is not UTF-8 once it is percent-decoded; rename the file") from None
+    control = control_character(path)
+    if control:
+        raise UrlError(f"'{url}' holds the control character {control}; rename the file")
+    return path
+
+
+def _confined(path: str, url: str, site: Site) -> str:
+    # posixpath keeps two leading slashes; here they mean no more than one.
+    normal = posixpath.normpath("/" + path.lstrip("/"))
+    if any(within(normal, root) for root in site.file_roots):
+        return normal
+    if not site.file_roots:
+        raise UrlError(
+            f"'{url}' is a file, and this site allows no files as URLs; use {_supported(site)}, "
+            "or have the operator list its directory in the setting storage.file_roots"
+        )
+    roots = ", ".join(f"'{root}'" for root in site.file_roots)
+    raise UrlError(
+        f"'{url}' lies outside of the directories that this site allows ({roots}); put the file below one "
+        "of them, or have the operator list its directory in the setting storage.file_roots"
+    )
+
+
+def _supported(site: Site) -> str:
+    ways = [f"{scheme}://" for scheme in sorted(site.schemes)]
+    if site.file_roots:
+        ways.append("file://")
+    if not ways:
+        return "inline content (the operator has configured no storage)"
+    return ways[0] if len(ways) == 1 else f"{', '.join(ways[:-1])} or {ways[-1]}"
