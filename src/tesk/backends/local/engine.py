@@ -1,0 +1,100 @@
+"""What runs an executor on this machine: the protocol that every engine follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tesk.backends.base import AttemptKey
+from tesk.plan.model import ExecutorPlan, Plan
+
+__all__ = ["Engine", "EngineUnavailable", "ExecutorExit", "Job", "Space"]
+
+
+class EngineUnavailable(Exception):
+    """This engine cannot run here; the message says what to install or allow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The directories of one attempt, all below the server's state directory."""
+
+    path: Path
+
+    @property
+    def scratch(self) -> Path:
+        """The scratch tree: the container path `/data/x` lies at `scratch/data/x`."""
+        return self.path / "scratch"
+
+    def executor(self, index: int) -> Path:
+        """What engine and executor number `index` need beside scratch."""
+        return self.path / f"ex-{index:02}"
+
+    def streams(self, index: int) -> Path:
+        """Where the executor's stdout and stderr are kept (tesk.backends.local.streams)."""
+        return self.executor(index) / "streams"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One executor to run."""
+
+    key: AttemptKey
+    index: int
+    plan: Plan
+    space: Space
+
+    @property
+    def executor(self) -> ExecutorPlan:
+        """What to run."""
+        return self.plan.executors[self.index]
+
+    @property
+    def name(self) -> str:
+        """Unique on this machine while it runs."""
+        return f"{self.key}-ex-{self.index:02}"
+
+    def binds(self) -> list[tuple[str, str, bool]]:
+        """(path on the machine, path in the container, read-only) of each mount."""
+        scratch = str(self.space.scratch)
+        return [(scratch + one.path, one.path, one.read_only) for one in self.plan.mounts]
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorExit:
+    """How an executor ended. Times are RFC 3339; `problem` is a sentence where the code alone does not tell."""
+
+    exit_code: int
+    start_time: str
+    end_time: str
+    problem: str | None = None
+
+
+class Engine(Protocol):
+    """Runs executors, one process tree or container each."""
+
+    name: str
+    note: str | None
+    """A sentence for every task's `system_logs`, about what this engine does not do."""
+    owner: tuple[int, int] | None
+    """The user and group that scratch must belong to, or None for the server's own."""
+
+    async def start(self) -> None:
+        """Make ready, and end what an earlier server left running.
+
+        Raises EngineUnavailable.
+        """
+
+    async def stop(self) -> None:
+        """End everything that still runs."""
+
+    async def execute(self, job: Job, started: Callable[[], None]) -> ExecutorExit:
+        """Run `job` to its end; when cancelled, end its whole process tree first.
+
+        Raises StepFailed when it cannot be started and AttemptLost when it is gone without an end.
+        """
+
+    async def release(self, space: Space) -> None:
+        """Make what executors left in scratch removable by the server's user."""

@@ -1,0 +1,177 @@
+"""The engine `sandbox`: runs executors with nothing but Linux namespaces, over the machine's own programs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import tesk
+from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
+from tesk.taskmaster.steps import AttemptLost, StepFailed
+
+__all__ = ["Sandbox"]
+
+NOBODY = 65534
+START_TIMEOUT = 20.0
+STOP_TIMEOUT = 10.0
+MESSAGE_LIMIT = 1 << 20
+
+
+class Sandbox:
+    """Linux user, mount and PID namespaces over the machine's own root file system, read-only.
+
+    Image names are noted and not used. A root server's executors run as user and group 65534 ("nobody"), an ordinary
+    user's as that user.
+
+    Args:
+        state: the server's state directory; hidden from executors, and used for mount points.
+        hidden: further directories that executors see empty.
+    """
+
+    name = "sandbox"
+    note = (
+        "the sandbox ran this task with the machine's own programs: the image was noted and not used; "
+        "install podman to use images"
+    )
+
+    def __init__(self, state: Path, hidden: tuple[str, ...] = ()) -> None:
+        self._state = state
+        self._hidden = ("/home", "/root", "/etc/tesk", str(Path.home()), str(state), *hidden)
+        self._gone: dict[str, asyncio.Event] = {}
+        self._broken: str | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._listener: asyncio.Task[None] | None = None
+        self.owner = (NOBODY, NOBODY) if os.getuid() == 0 else None
+
+    async def start(self) -> None:
+        """Start the keeper."""
+        if not sys.platform.startswith("linux"):
+            raise EngineUnavailable("the sandbox needs Linux; on this system install podman")
+        space = self._state / "sandbox"
+        space.mkdir(parents=True, exist_ok=True)
+        settings = {"space": str(space.resolve()), "hidden": self._hidden, "identity": self.owner}
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                ours.sendall(json.dumps(settings).encode() + b"\n")
+                await self._spawn(theirs.fileno())
+            except BaseException:
+                ours.close()
+                raise
+        reader, self._writer = await asyncio.open_connection(sock=ours, limit=MESSAGE_LIMIT)
+        try:
+            first = await asyncio.wait_for(reader.readline(), START_TIMEOUT)
+            answer = json.loads(first or b"{}")
+        except TimeoutError:
+            answer = {"failed": f"the sandbox did not start within {START_TIMEOUT:.0f} s"}
+        if "ready" not in answer:
+            await self.stop()
+            raise EngineUnavailable(answer.get("failed", "the sandbox's keeper ended at once"))
+        self._listener = asyncio.create_task(self._listen(reader))
+
+    async def _spawn(self, fd: int) -> None:
+        # -S and -E keep site-packages out: the keeper needs the standard library and tesk's own few modules.
+        package = str(Path(tesk.__file__).parent.parent)
+        program = (
+            f"import sys; sys.path.append({package!r}); "
+            "from tesk.backends.local.sandbox.keeper import main; main()"
+        )
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-S", "-E", "-c", program, str(fd)),
+            pass_fds=(fd,),
+            stdin=asyncio.subprocess.DEVNULL,
+        )
+        # It forks the real keeper and ends.
+        await asyncio.wait_for(process.wait(), START_TIMEOUT)
+
+    async def stop(self) -> None:
+        """Let the keeper end, and every executor with it."""
+        if self._writer is not None:
+            self._writer.close()
+            await self._writer.wait_closed()
+        if self._listener is not None:
+            self._listener.cancel()
+            await asyncio.wait([self._listener])
+
+    async def execute(self, job: Job, started: Callable[[], None]) -> ExecutorExit:
+        """Run one executor in namespaces of its own."""
+        gone = asyncio.Event()
+        self._gone[job.name] = gone
+        run = self._message(job)
+        try:
+            self._send({"id": job.name, "run": run})
+            started()
+            try:
+                await gone.wait()
+            except asyncio.CancelledError:
+                self._send({"id": job.name, "kill": True})
+                await gone.wait()
+                raise
+        finally:
+            del self._gone[job.name]
+        if self._broken:
+            raise AttemptLost(self._broken)
+        return _read_end(Path(run["end"]))
+
+    async def release(self, space: Space) -> None:
+        """Nothing: executors run as us, or we are root."""
+
+    def _message(self, job: Job) -> dict[str, Any]:
+        executor = job.executor
+        here = job.space.executor(job.index)
+        private = here / "private"
+        private.mkdir()
+        if self.owner:
+            os.chown(job.space.streams(job.index), *self.owner)
+        return {
+            "command": executor.command,
+            "env": executor.env,
+            "workdir": executor.workdir,
+            "stdin": executor.stdin,
+            "stdout": executor.stdout,
+            "stderr": executor.stderr,
+            "binds": job.binds(),
+            "private": str(private),
+            "streams": str(job.space.streams(job.index)),
+            "end": str(here / "end"),
+        }
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._broken:
+            raise AttemptLost(self._broken)
+        assert self._writer is not None
+        self._writer.write(json.dumps(message).encode() + b"\n")
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        while line := await reader.readline():
+            message = json.loads(line)
+            if (gone := self._gone.get(message["id"])) is not None:
+                gone.set()
+        self._broken = "the sandbox's keeper ended while the executor ran"
+        for gone in self._gone.values():
+            gone.set()
+
+
+def _read_end(path: Path) -> ExecutorExit:
+    try:
+        end = json.loads(path.read_bytes() or b"{}")
+    except FileNotFoundError:
+        end = {}
+    if "fault" in end:
+        raise StepFailed(end["fault"])
+    if "code" not in end:
+        if "problem" in end:
+            raise StepFailed(end["problem"])
+        raise AttemptLost("the executor was killed together with the process that watches it")
+    return ExecutorExit(end["code"], _time(end["start"]), _time(end["end"]), end.get("problem"))
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

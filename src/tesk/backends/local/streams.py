@@ -1,0 +1,135 @@
+"""What an executor writes to stdout and stderr, kept in files that never grow beyond a bound.
+
+A stream is a row of segments `<name>.0`, `<name>.1`, … of at most SEGMENT bytes each. The first and the last two are
+kept, the rest is removed as it comes, so that head and tail are there however much was written. Whoever writes only
+appends; readers need no lock.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = ["SEGMENT", "StreamReader", "StreamWriter", "excerpt"]
+
+SEGMENT = 1 << 20
+TAIL_SEGMENTS = 2
+
+
+class StreamWriter:
+    """Appends to the stream `name` in the directory open as `directory` (a file descriptor)."""
+
+    def __init__(self, directory: int, name: str) -> None:
+        self._directory = directory
+        self._name = name
+        self._number = -1
+        self._room = 0
+        self._fd = -1
+
+    def write(self, data: bytes) -> None:
+        """Append `data`, whole."""
+        view = memoryview(data)
+        while view:
+            if not self._room:
+                self._next()
+            written = os.write(self._fd, view[: self._room])
+            self._room -= written
+            view = view[written:]
+
+    def close(self) -> None:
+        """Let go of the file; what was written stays."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _next(self) -> None:
+        self.close()
+        self._number += 1
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._fd = os.open(f"{self._name}.{self._number}", flags, 0o600, dir_fd=self._directory)
+        self._room = SEGMENT
+        old = self._number - TAIL_SEGMENTS
+        if old > 0:
+            os.unlink(f"{self._name}.{old}", dir_fd=self._directory)
+
+
+@dataclass
+class StreamReader:
+    """Reads the stream `name` in `directory` from its beginning, as far as it is written; may be asked again."""
+
+    directory: str
+    name: str
+    position: int = 0
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes more, or b"" when there is nothing more now.
+
+        Where the middle is already gone, a line in its place says how many bytes were left out.
+        """
+        number, offset = divmod(self.position, SEGMENT)
+        data = self._segment(number, offset, size)
+        if data:
+            self.position += len(data)
+            return data
+        # The segment we are in is not written yet, or already removed: then a later one exists.
+        later = next((one for one in self._numbers() if one > number), None)
+        return b"" if later is None else self._skip_to(later)
+
+    def size(self) -> int:
+        """How many bytes were written so far."""
+        numbers = self._numbers()
+        if not numbers:
+            return 0
+        try:
+            return numbers[-1] * SEGMENT + os.stat(f"{self.directory}/{self.name}.{numbers[-1]}").st_size
+        except FileNotFoundError:
+            return self.size()
+
+    def _skip_to(self, number: int) -> bytes:
+        left_out = number * SEGMENT - self.position
+        self.position = number * SEGMENT
+        return _gap(left_out)
+
+    def _segment(self, number: int, offset: int, size: int) -> bytes:
+        try:
+            with open(f"{self.directory}/{self.name}.{number}", "rb") as file:
+                file.seek(offset)
+                return file.read(min(size, SEGMENT - offset))
+        except FileNotFoundError:
+            return b""
+
+    def _numbers(self) -> list[int]:
+        try:
+            names = os.listdir(self.directory)
+        except FileNotFoundError:
+            return []
+        prefix = self.name + "."
+        return sorted(int(one[len(prefix) :]) for one in names if one.startswith(prefix))
+
+
+def _gap(size: int) -> bytes:
+    return f"\n[... {size} bytes left out ...]\n".encode()
+
+
+def excerpt(directory: str, name: str, limit: int) -> str:
+    """The stream as text of at most `limit` bytes: all of it, or its head and its tail with a line between.
+
+    Bytes that are not UTF-8 are shown as U+FFFD.
+    """
+    reader = StreamReader(directory, name)
+    size = reader.size()
+    if size <= limit:
+        return b"".join(_all(reader, size)).decode("utf-8", "replace")
+    head = reader.read(limit // 2)
+    tail_size = limit - limit // 2
+    reader.position = size - tail_size
+    tail = b"".join(_all(reader, tail_size))
+    text = head.decode("utf-8", "ignore") + _gap(size - len(head) - tail_size).decode()
+    return text + tail.decode("utf-8", "replace")
+
+
+def _all(reader: StreamReader, size: int) -> Iterator[bytes]:
+    while size > 0 and (data := reader.read(size)):
+        size -= len(data)
+        yield data
