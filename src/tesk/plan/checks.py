@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from tesk.plan.model import MissingOutputs, Resources
-from tesk.plan.paths import control_character
+from tesk.plan.paths import flaw, is_unicode
 from tesk.plan.reasons import Faults
 from tesk.plan.site import Site
 from tesk.tes.models import TesExecutor, TesResources, TesTask
@@ -53,7 +53,7 @@ def check_executor(executor: TesExecutor, where: str, faults: Faults) -> None:
     image = image_name(executor.image)
     if not image:
         faults.add(f"{where}.image", "the image is blank; name a container image, such as 'ubuntu:24.04'")
-    elif image.startswith("-") or control_character(image) or " " in image:
+    elif image.startswith("-") or flaw(image) or " " in image:
         faults.add(
             f"{where}.image", f"{image!r} is not the name of an image; name one, such as 'ubuntu:24.04'"
         )
@@ -62,15 +62,20 @@ def check_executor(executor: TesExecutor, where: str, faults: Faults) -> None:
     elif not executor.command[0]:
         faults.add(f"{where}.command[0]", "the name of the program is empty; give the program first")
     for index, one in enumerate(executor.command):
-        if "\0" in one:
-            faults.add(f"{where}.command[{index}]", "the argument holds a NUL character; take it out")
-    for key, value in (executor.env or {}).items():
-        if not key or "=" in key or "\0" in key:
+        if not _can_be_passed(one):
             faults.add(
-                f"{where}.env", f"{key!r} is not a variable's name; it must not be empty nor hold '=' or NUL"
+                f"{where}.command[{index}]", f"the argument {one!r} holds NUL or is not UTF-8; change it"
             )
-        if "\0" in value:
-            faults.add(f"{where}.env", f"the value of {key!r} holds a NUL character; take it out")
+    for key, value in (executor.env or {}).items():
+        if not key or "=" in key or not _can_be_passed(key):
+            faults.add(f"{where}.env", f"{key!r} is not a variable's name; give a name without '=' and NUL")
+        if not _can_be_passed(value):
+            faults.add(f"{where}.env", f"the value of {key!r} holds NUL or is not UTF-8; change it")
+
+
+def _can_be_passed(text: str) -> bool:
+    """Whether a process can be given `text` as argument or variable."""
+    return "\0" not in text and is_unicode(text)
 
 
 def check_resources(resources: TesResources | None, site: Site, faults: Faults) -> Resources:

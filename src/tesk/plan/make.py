@@ -162,7 +162,7 @@ class _Planner:
         if not one.path_prefix:
             self.faults.add(
                 f"{where}.path_prefix",
-                f"'{path}' has wildcards but no path_prefix; give what to cut from matches, such as '{fixed}'",
+                f"'{path}' has wildcards but no path_prefix; give what to cut from them, such as '{fixed}'",
             )
             return None
         prefix = self._path(one.path_prefix, f"{where}.path_prefix")

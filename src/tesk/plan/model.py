@@ -58,7 +58,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class ExecutorPlan:
-    """One command. `command` is the whole argv and replaces the image's entrypoint; redirects are paths there."""
+    """One command. `command` is the whole argv: it replaces the image's entrypoint. Redirects are paths."""
 
     image: str
     command: tuple[str, ...]
@@ -72,7 +72,7 @@ class ExecutorPlan:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a task declared: cores (or a fraction), bytes of memory, bytes of scratch; None where it said none.
+    """What a task declared: cores (or a fraction), bytes of memory, bytes of scratch; None for nothing.
 
     TES gives gigabytes; 1 GB is 10^9 bytes (TES 1.1.0 `tesResources`).
     """

@@ -89,14 +89,10 @@ def lay_out(claims: Sequence[Claim], workdirs: Sequence[tuple[str, str]], faults
                 made.add(claim.directory)
     roots = _outermost(directories)
     inside = {path for path, _ in workdirs if any(up in roots for up in upwards(path))}
-    mounts = [Mount(path) for path in roots] + [
-        Mount(path, "FILE", read_only=True)
-        for path in singles
-        if not any(up in roots for up in upwards(path))
-    ]
+    mounts = [Mount(path) for path in roots] + [Mount(path, "FILE", read_only=True) for path in singles]
     return Layout(
         mounts=tuple(sorted(mounts, key=lambda mount: mount.path)),
-        directories=tuple(sorted(made | inside | set(roots))),
+        directories=tuple(sorted(made | inside | roots)),
     )
 
 
@@ -117,12 +113,11 @@ def _settled(claims: Sequence[Claim], workdirs: Iterable[str]) -> list[Claim]:
 def _refusal(claim: Claim) -> str | None:
     """Why nothing can be mounted for `claim`, or None."""
     name = claim.path.rpartition("/")[2]
-    better = f"use another directory, such as '/data/{name}'"
+    better = f"use another path, such as '/data/{name or 'work'}'"
     if any(within(claim.path, root) for root in KERNEL):
         return f"'{claim.path}' lies where the kernel keeps its own files ({', '.join(KERNEL)}); {better}"
     if claim.type == "DIRECTORY":
         if claim.path in FILLED:
-            better = better if name else "use another directory, such as '/data'"
             return f"'{claim.path}' is a directory that images fill themselves; {better}"
     elif claim.directory in FILLED and not claim.single:
         if claim.type is None:
@@ -147,8 +142,6 @@ def _find_conflicts(claims: Sequence[Claim], workdirs: Sequence[tuple[str, str]]
         faults.add(where, f"'{path}' {relation} a file according to {other}; give one of them another path")
 
 
-def _outermost(directories: set[str]) -> list[str]:
+def _outermost(directories: set[str]) -> set[str]:
     """Those of `directories` that lie in no other, by component."""
-    return [
-        one for one in directories if one == "/" or not any(up in directories for up in upwards(parent(one)))
-    ]
+    return {one for one in directories if not any(up in directories for up in upwards(parent(one)))}

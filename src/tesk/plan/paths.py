@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-__all__ = ["PathError", "control_character", "normalise", "parent", "upwards", "within"]
+__all__ = ["PathError", "flaw", "is_unicode", "normalise", "parent", "upwards", "within"]
 
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 _LONGEST_NAME = 255
@@ -16,10 +16,21 @@ class PathError(ValueError):
     """This is not a path that a task may use; the message says why and what to do."""
 
 
-def control_character(text: str) -> str | None:
-    """The first control character of `text` (NUL, newline, ...), written so that it can be shown, or None."""
+def flaw(text: str) -> str | None:
+    """Why `text` can be in no path or URL (a control character, not UTF-8), as the end of a sentence, or None."""
     found = _CONTROL.search(text)
-    return f"\\x{ord(found.group()):02x}" if found else None
+    if found:
+        return f"holds the control character \\x{ord(found.group()):02x}; take it out"
+    return None if is_unicode(text) else "is not UTF-8; use another name"
+
+
+def is_unicode(text: str) -> bool:
+    """Whether `text` can be encoded; a name that Python read from a file system may hold lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def normalise(path: str) -> str:
@@ -28,9 +39,9 @@ def normalise(path: str) -> str:
     Raises PathError for a path that is relative, has a `..` component or a control character, or is too long
     for Linux.
     """
-    control = control_character(path)
-    if control:
-        raise PathError(f"the path holds the control character {control}; take it out")
+    unfit = flaw(path)
+    if unfit:
+        raise PathError(f"the path {path!r} {unfit}")
     if not path.startswith("/"):
         better = f"/data/{path.removeprefix('./')}" if path.strip() else "/data/file"
         raise PathError(f"the path '{path}' is not absolute; give an absolute one, such as '{better}'")

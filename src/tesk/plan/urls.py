@@ -6,7 +6,7 @@ import posixpath
 import re
 from urllib.parse import quote, unquote
 
-from tesk.plan.paths import control_character, within
+from tesk.plan.paths import flaw, within
 from tesk.plan.site import Site
 
 __all__ = ["UrlError", "normalise_url"]
@@ -26,9 +26,9 @@ def normalise_url(url: str, site: Site) -> str:
     Raises UrlError when the URL is malformed, of a scheme that the site does not have, or outside of
     `site.file_roots`.
     """
-    control = control_character(url)
-    if control:
-        raise UrlError(f"the URL holds the control character {control}; percent-encode it or take it out")
+    unfit = flaw(url)
+    if unfit:
+        raise UrlError(f"the URL {url!r} {unfit}")
     if url.startswith("/"):
         return _confined(url, url, site)
     match = _SCHEME.fullmatch(url)
@@ -59,13 +59,9 @@ def _file_path(url: str, rest: str) -> str:
     if not rest.startswith("/"):
         raise UrlError(f"'{url}' has no absolute path; write it as file:///path/to/file")
     path = unquote(rest, errors="surrogateescape")
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise UrlError(f"'{url}' is not UTF-8 once it is percent-decoded; rename the file") from None
-    control = control_character(path)
-    if control:
-        raise UrlError(f"'{url}' holds the control character {control}; rename the file")
+    unfit = flaw(path)
+    if unfit:
+        raise UrlError(f"'{url}', percent-decoded, {unfit}")
     return path
 
 
