@@ -17,7 +17,7 @@ class PathError(ValueError):
 
 
 def flaw(text: str) -> str | None:
-    """Why `text` can be in no path or URL (a control character, not UTF-8), as the end of a sentence, or None."""
+    """Why `text` can be in no path or URL (a control character, not UTF-8): a sentence's end, or None."""
     found = _CONTROL.search(text)
     if found:
         return f"holds the control character \\x{ord(found.group()):02x}; take it out"

@@ -215,7 +215,7 @@ def take_unknown(model: BaseModel, at: str = "") -> Iterator[str]:
     if extra:
         yield from (f"{at}{name}" for name in extra)
         extra.clear()
-    for name in model.model_fields_set:
+    for name in type(model).model_fields:
         value = getattr(model, name)
         if isinstance(value, BaseModel):
             yield from take_unknown(value, f"{at}{name}.")
