@@ -1,0 +1,24 @@
+"""URL to bytes and back: schemes, credentials, confinement, retries."""
+
+from tesk.storage.base import Entry, Fetched, FileType, Source
+from tesk.storage.confine import HostRoots, Owner, Tree, open_beneath
+from tesk.storage.errors import StorageError, redact, shown
+from tesk.storage.options import S3Options, StorageOptions
+from tesk.storage.store import Storage
+
+__all__ = [
+    "Entry",
+    "Fetched",
+    "FileType",
+    "HostRoots",
+    "Owner",
+    "S3Options",
+    "Source",
+    "Storage",
+    "StorageError",
+    "StorageOptions",
+    "Tree",
+    "open_beneath",
+    "redact",
+    "shown",
+]

@@ -1,0 +1,146 @@
+"""Stage-in: what a plan's inputs name, from its URLs into scratch."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import posixpath
+from dataclasses import dataclass
+from pathlib import Path
+
+from tesk.filer.pool import each
+from tesk.filer.results import TransferError, bounded
+from tesk.plan.model import Plan, Transfer
+from tesk.storage.base import FileType
+from tesk.storage.confine import Owner, Tree
+from tesk.storage.errors import StorageError, reason, redact, shown
+from tesk.storage.local import write_all
+from tesk.storage.store import Storage
+from tesk.storage.urls import join
+
+__all__ = ["make_directories", "stage_in"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Placement:
+    """One file or directory that must be in scratch, and which input it belongs to."""
+
+    transfer: Transfer
+    type: FileType
+    url: str | None
+
+
+async def stage_in(plan: Plan, scratch: Path, storage: Storage, *, owner: Owner | None = None) -> None:
+    """Bring every input of `plan` into `scratch`, each at its container path, and make the plan's
+    directories.
+
+    Where two inputs name the same file, the later one in the plan wins; directories merge. Files are readable
+    for all (a program of this machine stays one) and, like directories made on the way, given to `owner`.
+    Raises TransferError with a sentence for each input that failed.
+    """
+    await storage.workers.run(lambda _: make_directories(plan, scratch, owner=owner))
+    faults: list[str] = []
+    placements = await _placements(plan, storage, faults)
+    tree = Tree(scratch)
+
+    async def place(item: tuple[str, _Placement]) -> None:
+        path, placement = item
+        try:
+            await _place(tree, path, placement, storage, owner)
+        except StorageError as error:
+            faults.append(_sentence(placement.transfer, str(error)))
+        except OSError as error:
+            faults.append(_sentence(placement.transfer, f"cannot write {shown(path)}: {reason(error)}"))
+
+    await each(placements.items(), place, at_once=storage.options.parallelism)
+    if faults:
+        raise TransferError(bounded(faults))
+
+
+def make_directories(plan: Plan, scratch: Path, *, owner: Owner | None = None) -> None:
+    """Make the directories that `plan` wants in `scratch` before anything else; those that are there stay.
+
+    Raises OSError when one cannot be made.
+    """
+    tree = Tree(scratch)
+    for path in plan.directories:
+        tree.make_directory(path, owner=owner)
+
+
+async def _placements(plan: Plan, storage: Storage, faults: list[str]) -> dict[str, _Placement]:
+    """Every file and directory to place, by path; found in parallel, merged in the plan's order."""
+    found: dict[int, dict[str, _Placement]] = {}
+
+    async def look(item: tuple[int, Transfer]) -> None:
+        number, transfer = item
+        try:
+            found[number] = await _resolve(transfer, storage)
+        except StorageError as error:
+            faults.append(_sentence(transfer, str(error)))
+
+    await each(enumerate(plan.inputs), look, at_once=storage.options.parallelism)
+    merged: dict[str, _Placement] = {}
+    for number in sorted(found):
+        merged.update(found[number])
+    return merged
+
+
+async def _resolve(transfer: Transfer, storage: Storage) -> dict[str, _Placement]:
+    path = posixpath.normpath(transfer.path)
+    if transfer.content is not None or transfer.type == "FILE":
+        return {path: _Placement(transfer, "FILE", transfer.url)}
+    url = transfer.url or ""
+    placements = {path: _Placement(transfer, "DIRECTORY", None)}
+    kind = await storage.kind(url)
+    if kind is None:
+        raise StorageError(f"{redact(url)} does not exist", not_found=True)
+    if kind == "FILE":
+        raise StorageError(f"{redact(url)} is a file, and the input's type is DIRECTORY")
+    async for entry in storage.walk(url):
+        if ".." in entry.path.split("/"):
+            raise StorageError(f"{redact(url)} holds the name {shown(entry.path)}, which is refused")
+        below = join(url, entry.path) if entry.type == "FILE" else None
+        placements[f"{path.rstrip('/')}/{entry.path}"] = _Placement(transfer, entry.type, below)
+    return placements
+
+
+async def _place(tree: Tree, path: str, placement: _Placement, storage: Storage, owner: Owner | None) -> None:
+    if placement.type == "DIRECTORY":
+        await storage.workers.run(lambda _: tree.make_directory(path, owner=owner))
+        return
+    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
+    target = await _opened(storage, tree, path, flags, owner)
+    try:
+        executable = False
+        content = placement.transfer.content
+        if content is not None:
+            encoded = content.encode("utf-8", "surrogatepass")
+            await storage.workers.run(lambda _: write_all(target, encoded, 0))
+        else:
+            executable = (await storage.fetch(placement.url or "", target)).executable
+        os.fchmod(target, 0o755 if executable else 0o644)
+        if owner is not None:
+            os.fchown(target, *owner)
+    finally:
+        os.close(target)
+
+
+async def _opened(storage: Storage, tree: Tree, path: str, flags: int, owner: Owner | None) -> int:
+    """A descriptor of the file at `path`, made in a thread; closed again if the caller is cancelled
+    meanwhile.
+    """
+    made: list[int] = []
+    try:
+        await storage.workers.run(
+            lambda _: made.append(tree.open(path, flags, 0o644, parents=0o755, owner=owner))
+        )
+    except asyncio.CancelledError:
+        for one in made:
+            os.close(one)
+        raise
+    return made[0]
+
+
+def _sentence(transfer: Transfer, cause: str) -> str:
+    name = f"'{shown(transfer.name)}' ({shown(transfer.path)})" if transfer.name else shown(transfer.path)
+    return f"input {name}: {cause}"
