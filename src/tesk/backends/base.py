@@ -67,9 +67,7 @@ class Backend(Protocol):
     async def forget(self, key: AttemptKey) -> None:
         """The controller has stored this attempt's last report: remove what is kept of it."""
 
-    def logs(
-        self, key: AttemptKey, executor: int, stream: LogStream, *, follow: bool
-    ) -> AsyncIterator[bytes]:
+    def logs(self, key: AttemptKey, executor: int, stream: LogStream, *, follow: bool) -> AsyncIterator[bytes]:
         """What executor number `executor` (from 0) has written so far; with `follow`, until it ends.
 
         Ends at once, with nothing, for an executor that has written nothing and is not running.

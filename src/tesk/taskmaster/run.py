@@ -120,7 +120,7 @@ class _Attempt:
         else:
             state = State.COMPLETE
         self.report = dataclasses.replace(self.report, outputs=result.delivered)
-        self.end(state, *result.missing, *result.failed)
+        self.end(state, *result.missing, *result.failed, *result.notes)
 
     def _note(self, *sentences: str, **changes: object) -> None:
         logs = (*self.report.system_logs, *sentences)

@@ -33,11 +33,15 @@ class ExecutorResult:
 
 @dataclass(frozen=True, slots=True)
 class StageOutResult:
-    """What was delivered, and a sentence for each output that was not there or could not be delivered."""
+    """What was delivered, and a sentence for each output that was not there or could not be delivered.
+
+    `notes` are sentences that change no outcome, such as a socket among the files of a directory.
+    """
 
     delivered: tuple[OutputFile, ...] = ()
     missing: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Steps(Protocol):

@@ -36,7 +36,7 @@ class Sandbox:
     """
 
     name = "sandbox"
-    note = (
+    note: str | None = (
         "the sandbox ran this task with the machine's own programs: the image was noted and not used; "
         "install podman to use images"
     )
@@ -48,7 +48,7 @@ class Sandbox:
         self._broken: str | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._listener: asyncio.Task[None] | None = None
-        self.owner = (NOBODY, NOBODY) if os.getuid() == 0 else None
+        self.owner: tuple[int, int] | None = (NOBODY, NOBODY) if os.getuid() == 0 else None
 
     async def start(self) -> None:
         """Start the keeper."""
@@ -80,8 +80,7 @@ class Sandbox:
         # -S and -E keep site-packages out: the keeper needs the standard library and tesk's own few modules.
         package = str(Path(tesk.__file__).parent.parent)
         program = (
-            f"import sys; sys.path.append({package!r}); "
-            "from tesk.backends.local.sandbox.keeper import main; main()"
+            f"import sys; sys.path.append({package!r}); from tesk.backends.local.sandbox.keeper import main; main()"
         )
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-S", "-E", "-c", program, str(fd)),

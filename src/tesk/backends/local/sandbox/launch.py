@@ -18,7 +18,7 @@ __all__ = ["launch"]
 
 DEFAULT_ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "HOME": "/tmp",  # noqa: S108 - the sandbox's own
+    "HOME": "/tmp",
 }
 CHUNK = 1 << 16
 PIPE_CHUNKS = 16  # of CHUNK bytes: what a pipe can hold, with room

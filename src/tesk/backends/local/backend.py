@@ -1,0 +1,246 @@
+"""The backend `local`: attempts run on this machine, as many at once as their declared resources allow."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import fcntl
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tesk.backends.base import Attempt, AttemptKey, LogStream, ReportSink
+from tesk.backends.local.engine import Engine, EngineUnavailable, Space
+from tesk.backends.local.machine import Admission, measure
+from tesk.backends.local.steps import LocalSteps, remove_tree
+from tesk.backends.local.streams import StreamReader
+from tesk.plan.site import Capacity
+from tesk.storage import Storage
+from tesk.taskmaster.report import Report
+from tesk.taskmaster.run import now, run_attempt
+from tesk.tes.states import State
+
+__all__ = ["LocalBackend", "LocalOptions", "StateDirectoryInUse", "make_engines"]
+
+log = logging.getLogger(__name__)
+
+FOLLOW_INTERVAL = 0.1
+READ_SIZE = 1 << 16
+
+
+class StateDirectoryInUse(Exception):
+    """Another server works in the same state directory; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalOptions:
+    """How the local backend works here.
+
+    `state` is the server's state directory. `engine` "auto" takes the first that works of podman and sandbox.
+    `capacity` None, or a field of it None, means what the machine has. `log_bytes` bounds each stream in the report.
+    `hidden` are further directories that sandboxed executors see empty.
+    """
+
+    state: Path
+    engine: Literal["auto", "sandbox", "podman"] = "auto"
+    capacity: Capacity = field(default_factory=Capacity)
+    log_bytes: int = 65536
+    hidden: tuple[str, ...] = ()
+
+
+def make_engines(options: LocalOptions) -> list[Engine]:
+    """The engines to try, in order."""
+    from tesk.backends.local.podman import Podman
+    from tesk.backends.local.sandbox.engine import Sandbox
+
+    engines: dict[str, Callable[[], Engine]] = {
+        "podman": lambda: Podman(options.state),
+        "sandbox": lambda: Sandbox(options.state, options.hidden),
+    }
+    names = list(engines) if options.engine == "auto" else [options.engine]
+    return [engines[one]() for one in names]
+
+
+@dataclass(slots=True)
+class _Held:
+    attempt: Attempt
+    space: Space
+    work: asyncio.Task[None] | None = None
+    running: int = -1
+    finished: bool = False
+
+
+class LocalBackend:
+    """A `Backend` of tesk.backends.base on this machine.
+
+    Attempts are run by this process; when it ends, they end, and a later server finds them lost.
+    """
+
+    def __init__(self, options: LocalOptions, storage: Storage) -> None:
+        self._options = options
+        self._storage = storage
+        self._held: dict[AttemptKey, _Held] = {}
+        self._lock = -1
+        self._engine: Engine | None = None
+        self._sink: ReportSink = lambda *_: None
+        self._freed: Callable[[], None] = lambda: None
+        self._attempts = options.state / "attempts"
+        options.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = measure(options.state)
+        wanted = dataclasses.asdict(options.capacity)
+        self.capacity = dataclasses.replace(
+            found, **{name: value for name, value in wanted.items() if value is not None}
+        )
+        self._admission = Admission(self.capacity)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that was found to work."""
+        assert self._engine is not None, "the backend is not started"
+        return self._engine
+
+    async def start(self, sink: ReportSink, freed: Callable[[], None]) -> None:
+        """Find the engine and remove what attempts of an earlier server left.
+
+        Raises EngineUnavailable with a sentence for each engine that does not work, and StateDirectoryInUse.
+        """
+        self._sink, self._freed = sink, freed
+        self._lock = _lock(self._options.state)
+        try:
+            self._engine = await _first_that_works(make_engines(self._options))
+        except BaseException:
+            self._unlock()
+            raise
+        if self._engine.note:
+            log.warning("engine sandbox: image names are noted and not used; install podman to use images")
+        await asyncio.to_thread(self._remove_leftovers)
+
+    async def stop(self) -> None:
+        """End every attempt; what was not finished is found lost by the next server."""
+        works = [held.work for held in self._held.values() if held.work is not None and not held.work.done()]
+        self._sink = lambda *_: None
+        for work in works:
+            work.cancel()
+        if works:
+            await asyncio.wait(works)
+        if self._engine is not None:
+            await self._engine.stop()
+        self._unlock()
+
+    async def attempts(self) -> frozenset[AttemptKey]:
+        """The attempts of this process."""
+        return frozenset(self._held)
+
+    async def offer(self, attempt: Attempt) -> bool:
+        """Start the attempt if its declared resources are free."""
+        if attempt.key in self._held:
+            return True
+        if not self._admission.take(attempt.plan.resources):
+            return False
+        held = _Held(attempt, Space(self._attempts / str(attempt.key)))
+        self._held[attempt.key] = held
+        held.work = asyncio.create_task(self._run(held), name=str(attempt.key))
+        return True
+
+    async def cancel(self, key: AttemptKey) -> None:
+        """End the attempt's whole process tree and remove its scratch, then report CANCELED."""
+        held = self._held.get(key)
+        if held is None:
+            self._sink(key, Report(State.CANCELED, end_time=now()))
+        elif held.work is not None and not held.finished:
+            held.work.cancel()
+
+    async def forget(self, key: AttemptKey) -> None:
+        """Drop a finished attempt."""
+        held = self._held.get(key)
+        if held is not None and held.finished:
+            del self._held[key]
+
+    async def logs(self, key: AttemptKey, executor: int, stream: LogStream, *, follow: bool) -> AsyncIterator[bytes]:
+        """What the executor wrote so far, from the files that its streams go to."""
+        held = self._held.get(key)
+        if held is None:
+            return
+        reader = StreamReader(str(held.space.streams(executor)), stream)
+        while True:
+            ended = held.finished or held.running > executor
+            while data := await asyncio.to_thread(reader.read, READ_SIZE):
+                yield data
+            if ended or not follow:
+                return
+            await asyncio.sleep(FOLLOW_INTERVAL)
+
+    async def _run(self, held: _Held) -> None:
+        key, plan = held.attempt.key, held.attempt.plan
+        steps = LocalSteps(key, plan, held.space, self.engine, self._storage, self._options.log_bytes)
+        last: Report | None = None
+
+        def publish(report: Report) -> None:
+            nonlocal last
+            last = report
+            held.running = len(report.executors)
+            self._sink(key, report)
+
+        notes = (self.engine.note,) if self.engine.note else ()
+        try:
+            report = await run_attempt(plan, steps, publish, notes=notes)
+        except asyncio.CancelledError:
+            report = dataclasses.replace(last or Report(State.CANCELED), state=State.CANCELED, end_time=now())
+        except Exception as error:
+            # Whatever it was, the user hears of it and the server goes on.
+            log.exception("attempt %s ended by an error of tesk itself", key)
+            report = dataclasses.replace(
+                last or Report(State.SYSTEM_ERROR),
+                state=State.SYSTEM_ERROR,
+                end_time=now(),
+                system_logs=(*(last.system_logs if last else ()), f"an error of tesk itself: {error!r}"),
+            )
+        held.finished = True
+        self._admission.give_back(plan.resources)
+        self._sink(key, report)
+        self._freed()
+
+    def _remove_leftovers(self) -> None:
+        self._attempts.mkdir(exist_ok=True, mode=0o700)
+        for one in self._attempts.iterdir():
+            remove_tree(one)
+
+    def _unlock(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+async def _first_that_works(engines: list[Engine]) -> Engine:
+    reasons = []
+    for engine in engines:
+        try:
+            await engine.start()
+        except EngineUnavailable as error:
+            reasons.append(f"{engine.name}: {error}")
+            continue
+        for one in reasons:
+            log.info("engine %s", one)
+        return engine
+    raise EngineUnavailable("no engine works on this machine; " + "; ".join(reasons))
+
+
+def _lock(state: Path) -> int:
+    """Hold the state directory for this process, until it ends however it ends."""
+    fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.read(fd, 64).decode(errors="replace").strip() or "unknown"
+        os.close(fd)
+        raise StateDirectoryInUse(
+            f"another tesk (process {holder}) works in {state}; stop it, or choose another state_directory"
+        ) from error
+    with contextlib.suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode())
+    return fd

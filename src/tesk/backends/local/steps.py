@@ -1,0 +1,108 @@
+"""The steps of one attempt on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tesk.backends.base import AttemptKey
+from tesk.backends.local.engine import Engine, Job, Space
+from tesk.backends.local.streams import excerpt
+from tesk.filer import TransferError, stage_in, stage_out
+from tesk.plan.model import Plan
+from tesk.storage import Storage
+from tesk.taskmaster.report import ExecutorEnd, OutputFile
+from tesk.taskmaster.steps import ExecutorResult, StageOutResult, StepFailed
+
+__all__ = ["LocalSteps", "remove_tree"]
+
+
+class LocalSteps:
+    """Steps of one attempt, in this process and by an engine; a `Steps` of tesk.taskmaster.
+
+    Args:
+        log_bytes: how much of each stream the report keeps, head and tail together.
+    """
+
+    def __init__(
+        self, key: AttemptKey, plan: Plan, space: Space, engine: Engine, storage: Storage, log_bytes: int
+    ) -> None:
+        self._key = key
+        self._plan = plan
+        self._space = space
+        self._engine = engine
+        self._storage = storage
+        self._log_bytes = log_bytes
+
+    async def stage_in(self) -> None:
+        """Make the attempt's directories and fetch its inputs."""
+        try:
+            self._space.scratch.mkdir(parents=True)
+            await stage_in(self._plan, self._space.scratch, self._storage, owner=self._engine.owner)
+        except TransferError as error:
+            raise StepFailed(*error.sentences) from error
+        except OSError as error:
+            raise StepFailed(f"scratch cannot be made: {error}") from error
+        if self._plan.mounts and self._engine.owner is None:
+            await asyncio.to_thread(_open_directories, self._space.scratch)
+
+    async def execute(self, index: int, started: Callable[[], None]) -> ExecutorResult:
+        """Run one executor by the engine."""
+        streams = self._space.streams(index)
+        streams.mkdir(parents=True)
+        exit_ = await self._engine.execute(Job(self._key, index, self._plan, self._space), started)
+        end = ExecutorEnd(
+            start_time=exit_.start_time,
+            end_time=exit_.end_time,
+            exit_code=exit_.exit_code,
+            stdout=excerpt(str(streams), "stdout", self._log_bytes),
+            stderr=excerpt(str(streams), "stderr", self._log_bytes),
+        )
+        return ExecutorResult(end, exit_.problem)
+
+    async def stage_out(self) -> StageOutResult:
+        """Deliver the outputs."""
+        if not self._plan.outputs:
+            return StageOutResult()
+        await self._engine.release(self._space)
+        result = await stage_out(self._plan, self._space.scratch, self._storage)
+        delivered = tuple(OutputFile(one.url, one.path, one.size_bytes) for one in result.delivered)
+        return StageOutResult(delivered, result.missing, result.failed, result.notes)
+
+    async def clean(self) -> None:
+        """Remove the attempt's directories."""
+        if self._space.path.exists():
+            await asyncio.to_thread(remove_tree, self._space.path)
+            if self._space.path.exists():
+                await self._engine.release(self._space)
+                await asyncio.to_thread(remove_tree, self._space.path)
+
+
+def _open_directories(top: Path) -> None:
+    """Let every user write in the directories of scratch: which one an image's is, is not known before it runs.
+
+    The server's state directory above is closed to other users of the machine.
+    """
+    for path, _, _ in os.walk(top):
+        os.chmod(path, 0o777)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove `path` and all below it, also directories that a task made unreadable; never follows a link."""
+
+    def open_up(function: Callable[..., Any], where: str, _: Any) -> None:
+        try:
+            os.chmod(os.path.dirname(where), 0o700)
+            if not os.path.islink(where) and os.path.isdir(where):
+                os.chmod(where, 0o700)
+                shutil.rmtree(where, ignore_errors=True)
+            else:
+                function(where)
+        except OSError:
+            pass  # what cannot be removed now is found and tried again at the next start
+
+    shutil.rmtree(path, onerror=open_up)
