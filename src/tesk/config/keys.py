@@ -44,11 +44,7 @@ class Key:
     def is_text(self) -> bool:
         """Whether the value is text, which an environment variable gives as it is."""
         kind = self.field.annotation
-        return (
-            kind is str
-            or self.choices != ()
-            or (isinstance(kind, type) and not issubclass(kind, int | float))
-        )
+        return kind is str or self.choices != () or (isinstance(kind, type) and not issubclass(kind, int | float))
 
     @property
     def choices(self) -> tuple[str, ...]:

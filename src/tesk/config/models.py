@@ -22,8 +22,6 @@ __all__ = [
     "TasksConfig",
 ]
 
-GIGABYTE = 10**9
-
 
 def _directory(value: Path) -> Path:
     if not value.is_absolute():
@@ -107,9 +105,7 @@ class StorageConfig(_Section):
     stall_timeout: Positive = Field(
         60.0, description="Seconds without a single byte after which a transfer counts as broken."
     )
-    attempts: int = Field(
-        3, ge=1, le=100, description="How often a transfer is tried when trying again can help."
-    )
+    attempts: int = Field(3, ge=1, le=100, description="How often a transfer is tried when trying again can help.")
     parallel: int = Field(8, ge=1, le=1024, description="Transfers of one task at the same time.")
     s3: S3Config = Field(default_factory=S3Config, description="S3.")
 
@@ -180,9 +176,9 @@ class Config(_Section):
     controller: ControllerConfig = ControllerConfig()
 
     @property
-    def store_url(self) -> str:
-        """The store's URL: the configured one, or SQLite's `tesk.db` in the state directory."""
-        return self.store.url or f"sqlite:///{self.state_directory / 'tesk.db'}"
+    def store_place(self) -> str | Path:
+        """Where the store is: the configured URL, or the file `tesk.db` in the state directory."""
+        return self.store.url or self.state_directory / "tesk.db"
 
     def site(self, capacity: Capacity) -> Site:
         """The site as `make_plan` sees it; `capacity` is what the backend found."""

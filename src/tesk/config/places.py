@@ -45,7 +45,7 @@ def default_state_directory(
 ) -> tuple[Path, str]:
     """The platform's place for what must survive a restart, and why that one.
 
-    systemd's `$STATE_DIRECTORY`, root's `/var/lib/tesk`, macOS's Application Support, else XDG's state directory.
+    systemd's `$STATE_DIRECTORY`, root's `/var/lib/tesk`, macOS's or XDG's directory.
     """
     systemd = environ.get("STATE_DIRECTORY", "").split(":")[0]
     if systemd:

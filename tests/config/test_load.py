@@ -1,0 +1,238 @@
+"""The configuration file and its environment variables."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from tesk.config import Config, ConfigError, load, load_with_sources
+from tesk.config.keys import keys
+from tesk.config.places import default_state_directory
+from tesk.plan.site import Capacity
+
+HOME = {"HOME": "/home/ada"}
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Write tesk.yaml and go to its directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(text: str) -> Path:
+        (tmp_path / "tesk.yaml").write_text(text)
+        return tmp_path / "tesk.yaml"
+
+    return write
+
+
+def faults(environ=HOME, overrides=None) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as error:
+        load(None, environ, overrides)
+    assert str(error.value) == "\n".join(error.value.faults)
+    return error.value.faults
+
+
+def test_no_file_at_all_gives_the_defaults(tmp_path):
+    loaded = load_with_sources(None, {**HOME, "TESK_STATE_DIRECTORY": "/s"}, directory=tmp_path)
+    assert loaded.config == Config(state_directory=Path("/s"))
+    assert loaded.config.server.host == "127.0.0.1"
+    assert loaded.config.storage.file_roots == ()
+    assert loaded.file is None
+
+
+def test_later_sources_win_and_each_value_says_where_it_is_from(write):
+    write("server:\n  port: 1\n  host: a\n\ntasks:\n  max_attempts: 9\n")
+    loaded = load_with_sources(None, {**HOME, "TESK_SERVER_PORT": "2", "TESK_SERVER_HOST": "b"}, {"server.port": 3})
+    assert loaded.config.server.port == 3
+    assert loaded.config.server.host == "b"
+    assert loaded.config.tasks.max_attempts == 9
+    assert loaded.sources["server.port"] == "command line"
+    assert loaded.sources["server.host"] == "$TESK_SERVER_HOST"
+    assert loaded.sources["tasks.max_attempts"] == "tesk.yaml:6"
+    assert loaded.sources["tasks.log_bytes"] == "default"
+    assert set(loaded.sources) == {key.dotted for key in keys()}
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("server:\n  prot: 1", "tesk.yaml:2: unknown key 'prot' in 'server'; did you mean 'port'?"),
+        ("servr:\n  port: 1", "tesk.yaml:1: unknown key 'servr'; did you mean 'server'?"),
+        ("\nfile_roots: []", "tesk.yaml:2: unknown key 'file_roots'; did you mean 'storage.file_roots'?"),
+        (
+            "controller:\n  zzz: 1",
+            "tesk.yaml:2: unknown key 'zzz' in 'controller'; the keys there are: full_pass_seconds",
+        ),
+        ("server:\n  port: x", 'tesk.yaml:2: server.port is "x"; give a whole number'),
+        ("server:\n  port: 65536", "tesk.yaml:2: server.port is 65536; give at most 65535"),
+        ("server:\n  port: true", "tesk.yaml:2: server.port is true; give a whole number"),
+        ("server:\n  port:", "tesk.yaml:2: server.port is null; give a whole number"),
+        ("server:\n  access_log: 1", "tesk.yaml:2: server.access_log is 1; give true or false"),
+        ("local:\n  ram_gb: 0", "tesk.yaml:2: local.ram_gb is 0; give more than 0"),
+        ("local:\n  ram_gb: .inf", "tesk.yaml:2: local.ram_gb is Infinity; give a number"),
+        (
+            "tasks:\n  missing_outputs: wran",
+            'tesk.yaml:2: tasks.missing_outputs is "wran"; give one of: fail, warn; did you mean warn?',
+        ),
+        (
+            "service:\n  name: 12",
+            "tesk.yaml:2: service.name is 12; give text (in quotes, if it looks like something else)",
+        ),
+        (
+            "storage:\n  file_roots: [data]",
+            'tesk.yaml:2: storage.file_roots is ["data"]; give absolute paths',
+        ),
+        ("storage:\n  file_roots: /data", 'tesk.yaml:2: storage.file_roots is "/data"; give a list'),
+        ("state_directory: here", 'tesk.yaml:1: state_directory is "here"; give an absolute path'),
+        ("server:\n  port: 1\n  port: 2", "tesk.yaml:3: 'server.port' is set twice; the first is in line 2"),
+        ("server: 5", "tesk.yaml:1: 'server' must hold keys, one a line: host, port,"),
+        ("[]", "tesk.yaml:1: the file must hold keys, one a line: state_directory,"),
+        ("server:\n  port: [1", "tesk.yaml:3: is not YAML: "),
+        ("a: !!python/object:os.system x", "tesk.yaml:1: unknown key 'a'"),
+        ("service:\n  name: !!python/object:os.system x", "tesk.yaml:2: is not YAML: "),
+    ],
+)
+def test_a_fault_names_file_line_and_what_to_change(write, text, fault):
+    write(text)
+    (found,) = faults()
+    assert found.startswith(fault)
+
+
+def test_all_faults_come_at_once_in_the_order_of_the_lines(write):
+    write("tasks:\n  log_bytes: x\nsrever:\n  port: 1\nlocal:\n  engine: docker\n")
+    found = faults({**HOME, "TESK_SERVER_PORT": "y"})
+    assert [one.split(": ")[0] for one in found] == [
+        "tesk.yaml:2",
+        "tesk.yaml:3",
+        "tesk.yaml:6",
+        "$TESK_SERVER_PORT",
+    ]
+
+
+def test_an_empty_section_and_an_empty_file_are_fine(write):
+    write("server:\n")
+    assert load(None, HOME).server.port == 8000
+    write("# nothing\n")
+    assert load(None, HOME).server.port == 8000
+
+
+def test_a_file_that_is_no_text_is_refused_with_its_name(write):
+    write("").write_bytes(b"server: \xff")
+    assert faults() == ("tesk.yaml: is not UTF-8 text",)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "dotted", "value"),
+    [
+        ("TESK_STORAGE_FILE_ROOTS", "/a, /b/../c,", "storage.file_roots", ("/a", "/c")),
+        ("TESK_STORAGE_FILE_ROOTS", '["/a,b"]', "storage.file_roots", ("/a,b",)),
+        ("TESK_STORAGE_FILE_ROOTS", "", "storage.file_roots", ()),
+        ("TESK_STORAGE_FILE_ROOTS", "~/data", "storage.file_roots", ("/home/ada/data",)),
+        ("TESK_STORAGE_S3_ANONYMOUS", "true", "storage.s3.anonymous", True),
+        ("TESK_SERVICE_NAME", "12", "service.name", "12"),
+        ("TESK_LOCAL_CPU_CORES", "1.5", "local.cpu_cores", 1.5),
+        ("TESK_LOCAL_CPU_CORES", "null", "local.cpu_cores", None),
+        ("TESK_LOCAL_ENGINE", "podman", "local.engine", "podman"),
+        ("TESK_STATE_DIRECTORY", "~/state", "state_directory", Path("/home/ada/state")),
+    ],
+)
+def test_a_variable_gives_the_value_of_its_key(variable, text, dotted, value, tmp_path):
+    config = load_with_sources(None, {**HOME, variable: text}, directory=tmp_path).config
+    found = config
+    for name in dotted.split("."):
+        found = getattr(found, name)
+    assert found == value
+
+
+def test_no_two_keys_share_a_variable():
+    variables = [key.variable for key in keys()]
+    assert len(variables) == len(set(variables))
+
+
+@pytest.mark.parametrize(
+    ("name", "warning"),
+    [
+        ("TESK_SERVER_PROT", "did you mean TESK_SERVER_PORT?"),
+        ("TESK_SERVER_COLOUR_OF_THE_LOGO", "is ignored"),
+        ("TESK_TEST_POSTGRES", None),
+        ("TESK_URL", None),
+        ("TESK_PORT_8080_TCP_ADDR", None),  # Kubernetes, for a Service called tesk
+        ("TESK_SERVICE_PORT_HTTP", None),
+        ("TESK_ELSEWHERE", None),
+    ],
+)
+def test_a_variable_that_looks_like_a_key_is_warned_about(name, warning, tmp_path, caplog):
+    loaded = load_with_sources(None, {**HOME, name: "1"}, directory=tmp_path)
+    if warning is None:
+        assert loaded.warnings == ()
+    else:
+        (found,) = loaded.warnings
+        assert name in found
+        assert found.endswith(warning)
+        with caplog.at_level(logging.WARNING, "tesk.config"):
+            load(None, {**HOME, name: "1"})
+        assert warning in caplog.text
+
+
+def test_the_file_is_looked_for_in_order(tmp_path):
+    here, home = tmp_path / "here", tmp_path / "home"
+    candidates = [
+        here / "tesk.yaml",
+        tmp_path / "xdg/tesk/tesk.yaml",
+    ]
+    named = [tmp_path / "option.yaml", tmp_path / "variable.yaml"]
+    for port, file in enumerate([*named, *candidates, home / ".config/tesk/tesk.yaml"], start=1):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"server:\n  port: {port}\n")
+    environ = {"HOME": str(home), "XDG_CONFIG_HOME": str(tmp_path / "xdg"), "TESK_CONFIG": str(named[1])}
+
+    def port(path=None):
+        return load_with_sources(path, environ, directory=here).config.server.port
+
+    assert port(named[0]) == 1
+    assert port() == 2
+    del environ["TESK_CONFIG"]
+    assert port() == 3
+    candidates[0].unlink()
+    assert port() == 4
+    del environ["XDG_CONFIG_HOME"]
+    assert port() == 5
+
+
+def test_a_file_that_somebody_named_must_be_there(tmp_path):
+    with pytest.raises(ConfigError, match=r"no\.yaml: there is no such file, although --config names it"):
+        load(tmp_path / "no.yaml", HOME)
+    with pytest.raises(ConfigError, match=r"\$TESK_CONFIG names it"):
+        load(None, {**HOME, "TESK_CONFIG": str(tmp_path / "no.yaml")})
+
+
+@pytest.mark.parametrize(
+    ("environ", "platform", "user", "place"),
+    [
+        ({"STATE_DIRECTORY": "/var/lib/x:/var/lib/y"}, "linux", 0, "/var/lib/x"),
+        ({}, "linux", 0, "/var/lib/tesk"),
+        ({}, "linux", 1000, "/home/ada/.local/state/tesk"),
+        ({"XDG_STATE_HOME": "/x"}, "linux", 1000, "/x/tesk"),
+        ({"XDG_STATE_HOME": "relative"}, "linux", 1000, "/home/ada/.local/state/tesk"),
+        ({"XDG_STATE_HOME": "/x"}, "darwin", 501, "/home/ada/Library/Application Support/tesk"),
+    ],
+)
+def test_the_state_directory_follows_the_platform(environ, platform, user, place):
+    assert default_state_directory({**HOME, **environ}, platform, user)[0] == Path(place)
+
+
+def test_the_site_is_what_the_plan_needs(tmp_path):
+    environ = {**HOME, "TESK_STORAGE_FILE_ROOTS": "/data//x/", "TESK_TASKS_MISSING_OUTPUTS": "warn"}
+    site = load_with_sources(None, environ, directory=tmp_path).config.site(Capacity(cpu_cores=2))
+    assert site.file_roots == ("/data/x",)
+    assert site.missing_outputs == "warn"
+    assert site.unknown_fields == "warn"
+    assert site.capacity.cpu_cores == 2
+
+
+def test_the_store_is_a_file_in_the_state_directory_unless_named(tmp_path):
+    assert Config(state_directory=tmp_path).store_place == tmp_path / "tesk.db"
+    environ = {**HOME, "TESK_STORE_URL": "postgresql://h/d"}
+    assert load_with_sources(None, environ, directory=tmp_path).config.store_place == "postgresql://h/d"
