@@ -1,0 +1,21 @@
+"""Tasks in SQL. Every query of TESK is here, and nobody else speaks SQL."""
+
+from tesk.store.encode import encode_log, encode_task
+from tesk.store.errors import StoreError
+from tesk.store.model import ActiveTask, Change, Event, NewTask, Page, Query, QueuedTask, TaskLogBytes
+from tesk.store.store import Store
+
+__all__ = [
+    "ActiveTask",
+    "Change",
+    "Event",
+    "NewTask",
+    "Page",
+    "Query",
+    "QueuedTask",
+    "Store",
+    "StoreError",
+    "TaskLogBytes",
+    "encode_log",
+    "encode_task",
+]

@@ -1,0 +1,298 @@
+"""The store: every task that this TESK knows, durable before anybody is told of it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from tesk.store.compose import compose, fragment
+from tesk.store.database import Cursor, Database, database_at
+from tesk.store.encode import encode_log
+from tesk.store.migrate import prepare
+from tesk.store.model import ActiveTask, Change, Event, NewTask, Page, Query, QueuedTask, TaskLogBytes
+from tesk.store.statements import Filters, Statements
+from tesk.store.terms import after_prefix, name_term, tag_term
+from tesk.store.workers import Workers
+from tesk.taskmaster.report import Report
+from tesk.tes.states import State
+from tesk.tes.views import View
+
+__all__ = ["Store"]
+
+_ID = re.compile(r"[A-Za-z0-9._-]+")
+_INDEXED = 128
+
+
+class Store:
+    """Tasks in a database, by an asynchronous interface.
+
+    Every method may raise StoreError. What a method has written is durable when it returns. Bytes are JSON in UTF-8.
+    """
+
+    def __init__(self, database: Database, workers: Workers, statements: Statements) -> None:
+        self._sql = statements
+        self._workers = workers
+        self._listeners: list[Callable[[Event], None]] = []
+        self._secret: bytes | None = None
+        self.place = database.place
+        """How messages call the database; never with a password."""
+
+    @classmethod
+    async def open(cls, url_or_path: str | Path, *, readers: int = 2) -> Store:
+        """Open the database that `url_or_path` names, and make or migrate its schema.
+
+        A path or a `sqlite:///` URL names a file, made with its directory where it is missing; a `postgresql://` URL a
+        database that is there. `readers` is the number of threads that read.
+        """
+        database = database_at(url_or_path)
+        await asyncio.to_thread(prepare, database)
+        return cls(database, Workers(database, readers), Statements(database.dialect))
+
+    async def close(self) -> None:
+        """Finish what was asked for, and close every connection. No call may follow."""
+        await self._workers.close()
+
+    def on_change(self, listener: Callable[[Event], None]) -> None:
+        """Call `listener` on the event loop each time a task was created, canceled or sent into a new attempt.
+
+        It is called after the commit, and hears only of what this process did.
+        """
+        self._listeners.append(listener)
+
+    def _tell(self, id: str, state: State) -> None:
+        for listener in self._listeners:
+            listener(Event(id, state))
+
+    async def create(self, task: NewTask) -> None:
+        """Keep a new task in state QUEUED, with attempt 1.
+
+        Raises ValueError when its id has other characters than letters, digits and `._-`.
+        """
+        if not _ID.fullmatch(task.id):
+            raise ValueError(f"a task's id consists of letters, digits and ._-, not {task.id!r}")
+        body = {
+            "basic": fragment(task.basic),
+            "full": None if task.full is None else fragment(task.full),
+            "plan": task.plan,
+        }
+        log = encode_log(Report(State.QUEUED), task.notes) if task.notes else None
+        tags = {tag_term(key): tag_term(value) for key, value in task.tags.items()}
+        name = None if task.name is None else name_term(task.name)
+
+        def write(cursor: Cursor) -> None:
+            self._sql.insert_task.run(cursor, id=task.id, name=name, creation_time=task.creation_time)
+            self._sql.insert_body.run(cursor, id=task.id, **body)
+            for key, value in tags.items():
+                self._sql.insert_tag.run(cursor, id=task.id, key=key, value=value)
+            if log is not None:
+                self._log(cursor, task.id, 1, log)
+
+        await self._workers.write(write, lambda _: self._tell(task.id, State.QUEUED))
+
+    async def get(self, id: str, view: View = View.MINIMAL) -> bytes | None:
+        """The task as JSON, or None when there is none with this id."""
+        statement = self._sql.get[view]
+        rows = await self._workers.read(lambda cursor: statement.run(cursor, id=id).fetchall())
+        return compose(rows) or None
+
+    async def state(self, id: str) -> State | None:
+        """The task's state, or None when there is no such task."""
+        row = await self._workers.read(lambda cursor: self._sql.state.run(cursor, id=id).fetchone())
+        return State(row[0]) if row else None
+
+    async def page(self, query: Query) -> Page:
+        """One page of tasks, newest first (TES 1.1.0 ListTasks).
+
+        Pages stay as they are while tasks are created, and the last page is never empty unless it is the first.
+        """
+        shape, values = _conditions(query)
+        minimal = query.view is View.MINIMAL
+
+        def read(cursor: Cursor) -> Page:
+            rows = self._sql.page(shape).run(cursor, limit=query.page_size + 1, **values).fetchall()
+            last = _last_row(rows, query.page_size, whole=minimal)
+            after = rows[last - 1][0] if last < len(rows) else None
+            return Page(b"[" + compose(rows[:last]) + b"]", after)
+
+        return await self._workers.read(read)
+
+    async def cancel(self, id: str) -> State | None:
+        """Set CANCELING unless the task has ended; the state afterwards, or None when there is no such task."""
+
+        def write(cursor: Cursor) -> tuple[bool, State | None]:
+            took_effect = self._sql.cancel.run(cursor, id=id).rowcount == 1
+            row = self._sql.state.run(cursor, id=id).fetchone()
+            return took_effect, State(row[0]) if row else None
+
+        def committed(outcome: tuple[bool, State | None]) -> None:
+            if outcome[0]:
+                self._tell(id, State.CANCELING)
+
+        return (await self._workers.write(write, committed))[1]
+
+    async def apply(self, changes: Sequence[Change]) -> list[bool]:
+        """Fold reports into the store, all in one transaction; which of them took effect, in order.
+
+        A change takes effect when its attempt is the current one and its state may follow the present one
+        (`tesk.tes.states`). The state that is there already, or none, still replaces the log while the task has not
+        ended; on the way to CANCELED, the log of a report that knows nothing of that is kept and its state is not.
+        """
+        now = time.time_ns() // 1_000_000
+        # In one order in every server, so that two transactions cannot wait for each other.
+        in_order = sorted(range(len(changes)), key=lambda index: changes[index].id)
+
+        def write(cursor: Cursor) -> list[bool]:
+            took_effect = [False] * len(changes)
+            for index in in_order:
+                took_effect[index] = self._apply(cursor, changes[index], now)
+            return took_effect
+
+        return await self._workers.write(write) if changes else []
+
+    def _apply(self, cursor: Cursor, change: Change, now: int) -> bool:
+        entered = False
+        if change.state is not None and (enter := self._sql.enter.get(change.state)):
+            moment = {"now": now} if change.state.terminal else {}
+            entered = enter.run(cursor, id=change.id, attempt=change.attempt, **moment).rowcount == 1
+        if change.log is None:
+            return entered
+        if entered:
+            self._log(cursor, change.id, change.attempt, change.log)
+            return True
+        guarded = self._sql.log_while.get(change.state)
+        if guarded is None:
+            return False
+        guarded.run(
+            cursor,
+            id=change.id,
+            attempt=change.attempt,
+            log_basic=change.log.basic,
+            log_full=change.log.full,
+        )
+        return cursor.rowcount == 1
+
+    def _log(self, cursor: Cursor, id: str, attempt: int, log: TaskLogBytes) -> None:
+        self._sql.log.run(cursor, id=id, attempt=attempt, log_basic=log.basic, log_full=log.full)
+
+    async def retry(self, id: str, attempt: int, log: TaskLogBytes) -> bool:
+        """Attempt `attempt` is lost: keep its last log, and queue the task for the next.
+
+        False, and nothing is changed, when another attempt is the current one, or the task has ended or is to be
+        canceled.
+        """
+
+        def write(cursor: Cursor) -> bool:
+            if self._sql.requeue.run(cursor, id=id, attempt=attempt).rowcount != 1:
+                return False
+            self._log(cursor, id, attempt, log)
+            return True
+
+        def committed(took_effect: bool) -> None:
+            if took_effect:
+                self._tell(id, State.QUEUED)
+
+        return await self._workers.write(write, committed)
+
+    async def queued(self, limit: int, after_seq: int | None = None) -> list[QueuedTask]:
+        """The oldest `limit` tasks in state QUEUED, oldest first; those created after task `after_seq` if given."""
+        rows = await self._workers.read(
+            lambda cursor: self._sql.queued.run(cursor, seq=after_seq or 0, limit=limit).fetchall()
+        )
+        return [QueuedTask(*row) for row in rows]
+
+    async def active(self) -> list[ActiveTask]:
+        """Every task in INITIALIZING, RUNNING or CANCELING, oldest first."""
+        rows = await self._workers.read(lambda cursor: self._sql.active.run(cursor).fetchall())
+        return [ActiveTask(id, State(state), attempt) for id, state, attempt in rows]
+
+    async def plan(self, id: str) -> bytes | None:
+        """The task's plan as JSON, or None when there is no such task."""
+        return _only(await self._workers.read(lambda cursor: self._sql.plan.run(cursor, id=id).fetchone()))
+
+    async def attempt_logs(self, id: str, attempt: int) -> bytes | None:
+        """The tesTaskLog of one attempt in the FULL view, or None when nothing is known of it."""
+        return _only(
+            await self._workers.read(
+                lambda cursor: self._sql.attempt_log.run(cursor, id=id, attempt=attempt).fetchone()
+            )
+        )
+
+    async def counts(self) -> Mapping[State, int]:
+        """How many tasks are in each state; states without a task are left out."""
+        rows = await self._workers.read(lambda cursor: self._sql.counts.run(cursor).fetchall())
+        return {State(state): count for state, count in rows}
+
+    async def secret(self) -> bytes:
+        """32 random bytes for signing page tokens: made once, the same in every server on this database."""
+        if self._secret is None:
+            new = secrets.token_bytes(32)
+
+            def write(cursor: Cursor) -> bytes:
+                self._sql.insert_meta.run(cursor, key="secret", value=new)
+                return bytes(self._sql.meta.run(cursor, key="secret").fetchone()[0])
+
+            self._secret = await self._workers.write(write)
+        return self._secret
+
+    async def remove_ended_before(self, time: datetime, limit: int = 1000) -> int:
+        """Remove the records of at most `limit` tasks that ended before `time`; how many were removed."""
+        ended_at = int(time.timestamp() * 1000)
+        return await self._workers.write(
+            lambda cursor: self._sql.remove.run(cursor, ended_at=ended_at, limit=limit).rowcount
+        )
+
+
+def _conditions(query: Query) -> tuple[Filters, dict[str, object]]:
+    """What the list must fulfil, as the shape of its statement and the values in it."""
+    values: dict[str, object] = {}
+    if query.before is not None:
+        values["seq"] = query.before
+    if query.state is not None:
+        values["state"] = query.state.value
+    if query.name_prefix:
+        prefix = name_term(query.name_prefix)
+        values["name_from"] = prefix[:_INDEXED]
+        below = after_prefix(prefix[:_INDEXED])
+        if below is not None:
+            values["name_below"] = below
+        if len(prefix) > _INDEXED:
+            values["name_whole"] = prefix
+            values["name_length"] = len(prefix)
+    for index, (key, value) in enumerate(query.tags):
+        values[f"key_{index}"] = tag_term(key)
+        if value:
+            values[f"value_{index}"] = tag_term(value)
+    shape = Filters(
+        view=query.view,
+        before="seq" in values,
+        state="state" in values,
+        name_from="name_from" in values,
+        name_below="name_below" in values,
+        name_whole="name_whole" in values,
+        tags=tuple(bool(value) for _, value in query.tags),
+    )
+    return shape, values
+
+
+def _last_row(rows: Sequence[tuple[int, ...]], page_size: int, *, whole: bool) -> int:
+    """How many of `rows` belong to the first `page_size` tasks; unless `whole`, a task has a row for each attempt."""
+    if whole:
+        return min(len(rows), page_size)
+    tasks = 0
+    seq = None
+    for index, row in enumerate(rows):
+        if row[0] != seq:
+            seq = row[0]
+            tasks += 1
+            if tasks > page_size:
+                return index
+    return len(rows)
+
+
+def _only(row: Iterable[bytes] | None) -> bytes | None:
+    return bytes(next(iter(row))) if row else None
