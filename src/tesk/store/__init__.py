@@ -1,6 +1,6 @@
 """Tasks in SQL. Every query of TESK is here, and nobody else speaks SQL."""
 
-from tesk.store.encode import encode_log, encode_task
+from tesk.store.encode import encode_log, encode_task, noted_log
 from tesk.store.errors import StoreError
 from tesk.store.model import ActiveTask, Change, Event, NewTask, Page, Query, QueuedTask, TaskLogBytes
 from tesk.store.store import Store
@@ -18,4 +18,5 @@ __all__ = [
     "TaskLogBytes",
     "encode_log",
     "encode_task",
+    "noted_log",
 ]

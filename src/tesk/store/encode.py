@@ -13,7 +13,7 @@ from tesk.taskmaster.report import ExecutorEnd, Report
 from tesk.tes.models import TesTask
 from tesk.tes.views import View, log_in_view, task_in_view
 
-__all__ = ["encode_json", "encode_log", "encode_task"]
+__all__ = ["encode_json", "encode_log", "encode_task", "noted_log"]
 
 
 def encode_json(value: Any) -> bytes:
@@ -59,7 +59,18 @@ def encode_log(report: Report, notes: Sequence[str] = ()) -> TaskLogBytes:
         "outputs": [{"url": one.url, "path": one.path, "size_bytes": str(one.size_bytes)} for one in report.outputs],
         "system_logs": [*notes, *report.system_logs] or None,
     }
-    full = {key: one for key, one in log.items() if one is not None}
+    return _log_bytes({key: one for key, one in log.items() if one is not None})
+
+
+def noted_log(stored: bytes | None, sentences: Sequence[str], *, end_time: str) -> TaskLogBytes:
+    """`stored`, a tesTaskLog in full or None, ended at `end_time` with `sentences` added to its system_logs."""
+    log: dict[str, Any] = json.loads(stored) if stored else {"logs": [], "outputs": []}
+    log.setdefault("end_time", end_time)
+    log["system_logs"] = [*log.get("system_logs", ()), *sentences]
+    return _log_bytes(log)
+
+
+def _log_bytes(full: dict[str, Any]) -> TaskLogBytes:
     return TaskLogBytes(*_both(log_in_view(full, View.BASIC), full))
 
 

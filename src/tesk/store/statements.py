@@ -156,6 +156,7 @@ class Statements:
     def _reading(self) -> None:
         self.get = {view: self._compile(_shown(view).where(tasks.c.id == _ROW)) for view in View}
         self.state = self._compile(sa.select(tasks.c.state).where(tasks.c.id == _ROW))
+        self.find = self._compile(sa.select(tasks.c.id, tasks.c.state, tasks.c.attempt).where(tasks.c.id == _ROW))
         self.queued = self._compile(
             sa.select(tasks.c.seq, tasks.c.id, tasks.c.attempt, bodies.c.plan)
             .join(bodies, bodies.c.seq == tasks.c.seq)

@@ -105,6 +105,11 @@ class Store:
         row = await self._workers.read(lambda cursor: self._sql.state.run(cursor, id=id).fetchone())
         return State(row[0]) if row else None
 
+    async def find(self, id: str) -> ActiveTask | None:
+        """Where the task stands, ended or not, or None when there is no such task."""
+        row = await self._workers.read(lambda cursor: self._sql.find.run(cursor, id=id).fetchone())
+        return ActiveTask(row[0], State(row[1]), row[2]) if row else None
+
     async def page(self, query: Query) -> Page:
         """One page of tasks, newest first (TES 1.1.0 ListTasks).
 
