@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os.path
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from tesk.config.errors import ConfigError
 from tesk.plan.site import Capacity, Site
+from tesk.storage import S3Options, StorageOptions
 
 __all__ = [
     "Config",
@@ -187,4 +191,27 @@ class Config(_Section):
             capacity=capacity,
             missing_outputs=self.tasks.missing_outputs,
             unknown_fields=self.tasks.unknown_fields,
+        )
+
+    def storage_options(self, environ: Mapping[str, str]) -> StorageOptions:
+        """How storage works here; the S3 credentials are those of AWS's own variables and files.
+
+        Raises ConfigError for an AWS profile that is asked for but not there.
+        """
+        storage = self.storage
+        try:
+            found = StorageOptions.from_environment(environ, file_roots=storage.file_roots)
+        except ValueError as error:
+            raise ConfigError([str(error)]) from error
+        keys = S3Options() if storage.s3.anonymous else found.s3
+        return dataclasses.replace(
+            found,
+            stall_timeout=storage.stall_timeout,
+            retries=storage.attempts - 1,
+            parallelism=storage.parallel,
+            s3=dataclasses.replace(
+                keys,
+                endpoint=storage.s3.endpoint_url or found.s3.endpoint,
+                region=storage.s3.region or found.s3.region,
+            ),
         )

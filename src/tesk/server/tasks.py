@@ -1,0 +1,94 @@
+"""What can be done with tasks: create, read, list, cancel. The routes stand on this."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from tesk.plan.make import CannotPlan, make_plan, supported_parameters
+from tesk.plan.model import Plan
+from tesk.plan.site import Site
+from tesk.server.problems import refused, unreadable
+from tesk.store import NewTask, Page, Query, Store, encode_task
+from tesk.tes.models import TesTask, take_unknown
+from tesk.tes.states import State
+from tesk.tes.views import View
+
+__all__ = ["Tasks", "new_task_id", "now"]
+
+_LETTERS = string.ascii_lowercase + string.digits
+
+
+def new_task_id() -> str:
+    """A new id: `task-` and 13 of a-z0-9 (67 random bits); also a legal name on Kubernetes."""
+    return "task-" + "".join(secrets.choice(_LETTERS) for _ in range(13))
+
+
+def now() -> str:
+    """The time in UTC as RFC 3339, with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Tasks:
+    """The tasks of one site.
+
+    `site` is what plans are made for. `new_id` and `clock` give ids and creation times.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        site: Site,
+        *,
+        new_id: Callable[[], str] = new_task_id,
+        clock: Callable[[], str] = now,
+    ) -> None:
+        self.store = store
+        self.site = site
+        self._new_id = new_id
+        self._clock = clock
+
+    async def create(self, body: bytes) -> str:
+        """Keep the TES task in `body` as QUEUED and give its id; once this returns, the task is durable.
+
+        Raises Problem (400, every fault at once) when `body` is no task or the task cannot be planned.
+        """
+        new = self.prepare(body)
+        await self.store.create(new)
+        return new.id
+
+    def prepare(self, body: bytes) -> NewTask:
+        """What `create` keeps for `body`; raises Problem as `create` does."""
+        try:
+            task = TesTask.model_validate_json(body)
+        except ValidationError as error:
+            raise unreadable(error, body) from None
+        unknown = tuple(take_unknown(task))
+        try:
+            plan = make_plan(task, self.site, unknown)
+        except CannotPlan as error:
+            raise refused(error) from None
+        if task.resources and task.resources.backend_parameters is not None:
+            task.resources.backend_parameters = supported_parameters(task, self.site)
+        return encode_task(task, id=self._new_id(), creation_time=self._clock(), plan=plan)
+
+    async def get(self, task_id: str, view: View) -> bytes | None:
+        """The task as encoded JSON, None when there is none."""
+        return await self.store.get(task_id, view)
+
+    async def page(self, query: Query) -> Page:
+        """One page of the list, newest first."""
+        return await self.store.page(query)
+
+    async def cancel(self, task_id: str) -> State | None:
+        """Begin to cancel; the state after that (a terminal one stays), None when there is no such task."""
+        return await self.store.cancel(task_id)
+
+    async def executors(self, task_id: str) -> int | None:
+        """How many executors the task has, None when there is no such task."""
+        plan = await self.store.plan(task_id)
+        return None if plan is None else len(Plan.from_json(plan).executors)
