@@ -91,11 +91,6 @@ async def _resolve(transfer: Transfer, storage: Storage) -> dict[str, _Placement
         return {path: _Placement(transfer, "FILE", transfer.url)}
     url = transfer.url or ""
     placements = {path: _Placement(transfer, "DIRECTORY", None)}
-    kind = await storage.kind(url)
-    if kind is None:
-        raise StorageError(f"{redact(url)} does not exist", not_found=True)
-    if kind == "FILE":
-        raise StorageError(f"{redact(url)} is a file, and the input's type is DIRECTORY")
     async for entry in storage.walk(url):
         if ".." in entry.path.split("/"):
             raise StorageError(f"{redact(url)} holds the name {shown(entry.path)}, which is refused")
@@ -131,9 +126,7 @@ async def _opened(storage: Storage, tree: Tree, path: str, flags: int, owner: Ow
     """
     made: list[int] = []
     try:
-        await storage.workers.run(
-            lambda _: made.append(tree.open(path, flags, 0o644, parents=0o755, owner=owner))
-        )
+        await storage.workers.run(lambda _: made.append(tree.open(path, flags, 0o644, parents=0o755, owner=owner)))
     except asyncio.CancelledError:
         for one in made:
             os.close(one)

@@ -59,16 +59,12 @@ async def stage_out(plan: Plan, scratch: Path, storage: Storage) -> StageOut:
         except StorageError as error:
             findings.failed.append(_sentence(one.delivery, str(error)))
         except OSError as error:
-            findings.failed.append(
-                _sentence(one.delivery, f"{shown(one.path)} cannot be read: {reason(error)}")
-            )
+            findings.failed.append(_sentence(one.delivery, f"{shown(one.path)} cannot be read: {reason(error)}"))
 
     await each(findings.departures.values(), depart, at_once=storage.options.parallelism)
     return StageOut(
         delivered=tuple(
-            Delivered(one.url, one.path, sizes[one.url])
-            for one in findings.departures.values()
-            if one.url in sizes
+            Delivered(one.url, one.path, sizes[one.url]) for one in findings.departures.values() if one.url in sizes
         ),
         missing=bounded(findings.missing),
         failed=bounded(findings.failed),

@@ -59,9 +59,7 @@ def _results(
     yield from asyncio.run(_run(plan, scratch, phase, chosen))
 
 
-async def _run(
-    plan: Plan, scratch: Path, phase: Phase, options: StorageOptions
-) -> list[tuple[dict[str, Any], bool]]:
+async def _run(plan: Plan, scratch: Path, phase: Phase, options: StorageOptions) -> list[tuple[dict[str, Any], bool]]:
     lines: list[tuple[dict[str, Any], bool]] = []
     async with Storage(options) as storage:
         if phase in ("in", "both"):

@@ -40,10 +40,7 @@ def s3_options(environ: Mapping[str, str]) -> S3Options:
         or environ.get("AWS_ENDPOINT_URL")
         or profile.get("endpoint_url")
         or None,
-        region=environ.get("AWS_REGION")
-        or environ.get("AWS_DEFAULT_REGION")
-        or profile.get("region")
-        or "us-east-1",
+        region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or profile.get("region") or "us-east-1",
         ambient=not keys["access_key_id"] and any(environ.get(one) for one in _AMBIENT),
         **keys,
     )
@@ -59,11 +56,7 @@ def _profile(environ: Mapping[str, str]) -> Mapping[str, str]:
         ("AWS_CONFIG_FILE", "config", name if name == "default" else f"profile {name}"),
         ("AWS_SHARED_CREDENTIALS_FILE", "credentials", name),
     ):
-        path = (
-            Path(environ[variable]).expanduser()
-            if environ.get(variable)
-            else home and home / ".aws" / default
-        )
+        path = Path(environ[variable]).expanduser() if environ.get(variable) else home and home / ".aws" / default
         parsed = _parse(path)
         if parsed.has_section(section):
             known = True

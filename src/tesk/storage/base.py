@@ -39,9 +39,6 @@ class Scheme(Protocol):
     are read and written by position, so that a try that failed half-way can be made again.
     """
 
-    async def kind(self, url: str) -> FileType | None:
-        """What lies at `url`; None when surely nothing does."""
-
     def walk(self, url: str) -> AsyncIterator[Entry]:
         """Everything below the directory at `url`, parents before what they hold."""
 

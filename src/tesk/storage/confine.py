@@ -79,9 +79,7 @@ class Tree:
         """
         with self.parent(path, make=parents, owner=owner) as (directory, name):
             try:
-                found = os.open(
-                    name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode, dir_fd=directory
-                )
+                found = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode, dir_fd=directory)
             except OSError as error:
                 raise _named(error, path) from None
         try:
@@ -210,9 +208,7 @@ class HostRoots(Tree):
         if via is not None:
             raise _leaves(via, path)
         if not self.roots:
-            raise ConfinementError(
-                f"{shown(path)} is refused: this site allows no file paths (file_roots is empty)"
-            )
+            raise ConfinementError(f"{shown(path)} is refused: this site allows no file paths (file_roots is empty)")
         allowed = ", ".join(shown(one) for one in self.roots)
         raise ConfinementError(f"{shown(path)} is refused: this site allows file paths below {allowed} only")
 

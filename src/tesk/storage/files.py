@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from threading import Event
 
-from tesk.storage.base import Entry, Fetched, FileType, Source
+from tesk.storage.base import Entry, Fetched, Source
 from tesk.storage.confine import ConfinementError, HostRoots
 from tesk.storage.errors import StorageError, reason, redact
 from tesk.storage.globs import Fault, Skipped, walk
@@ -26,10 +26,6 @@ class FileScheme:
     def __init__(self, options: StorageOptions, workers: Workers) -> None:
         self._roots = HostRoots(options.file_roots)
         self._workers = workers
-
-    async def kind(self, url: str) -> FileType | None:
-        """See `Scheme.kind`."""
-        return await self._workers.run(lambda _: self._kind(url))
 
     async def walk(self, url: str) -> AsyncIterator[Entry]:
         """See `Scheme.walk`."""
@@ -51,24 +47,13 @@ class FileScheme:
     async def close(self) -> None:
         """Nothing is held open."""
 
-    def _kind(self, url: str) -> FileType | None:
-        try:
-            with _spoken("read", url):
-                mode = self._roots.stat(file_path(url)).st_mode
-        except StorageError as error:
-            if error.not_found:
-                return None
-            raise
-        if stat.S_ISDIR(mode):
-            return "DIRECTORY"
-        if stat.S_ISREG(mode):
-            return "FILE"
-        raise StorageError(f"{redact(url)} is neither a file nor a directory")
-
     def _walk(self, url: str, stop: Event) -> list[Entry]:
         entries: list[Entry] = []
         with _spoken("list", url):
-            for one in walk(self._roots, file_path(url)):
+            path = file_path(url)
+            if not stat.S_ISDIR(self._roots.stat(path).st_mode):
+                raise StorageError(f"{redact(url)} is a file, not a directory")
+            for one in walk(self._roots, path):
                 if stop.is_set():
                     break
                 if isinstance(one, Fault):
@@ -98,9 +83,7 @@ class FileScheme:
                 if stop.is_set():
                     raise StorageError(f"writing {redact(url)} was cancelled")
                 if copied != source.size:
-                    raise StorageError(
-                        f"cannot write {redact(url)}: the file went from {source.size} to {copied} bytes meanwhile"
-                    )
+                    raise StorageError(f"cannot write {redact(url)}: the file changed its size while it was read")
 
     def _make_directory(self, url: str) -> None:
         with _spoken("make", url):
@@ -152,10 +135,8 @@ def _spoken(verb: str, url: str) -> Iterator[None]:
     except IsADirectoryError as error:
         raise StorageError(f"{redact(url)} is a directory, not a file") from error
     except NotADirectoryError as error:
-        if verb == "read":
+        if verb in ("read", "list"):
             raise StorageError(f"{redact(url)} does not exist", not_found=True) from error
-        raise StorageError(
-            f"cannot {verb} {redact(url)}: it, or something on its way, is not a directory"
-        ) from error
+        raise StorageError(f"cannot {verb} {redact(url)}: it, or something on its way, is not a directory") from error
     except OSError as error:
         raise StorageError(f"cannot {verb} {redact(url)}: {reason(error)}") from error

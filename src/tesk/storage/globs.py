@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -140,7 +139,7 @@ def _matching(tree: Tree, directory: str, pattern: str) -> list[str]:
 
 def _is_there(tree: Tree, path: str) -> bool:
     try:
-        os.stat_result(tree.stat(path, follow=False))
+        tree.stat(path, follow=False)
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
-from tesk.storage.base import Entry, Fetched, FileType, Scheme, Source
+from tesk.storage.base import Entry, Fetched, Scheme, Source
 from tesk.storage.errors import StorageError, redact
 from tesk.storage.local import Workers
 from tesk.storage.options import StorageOptions
@@ -41,10 +41,6 @@ class Storage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-    async def kind(self, url: str) -> FileType | None:
-        """What lies at `url`; None when surely nothing does. An `http` URL is taken for a file, unseen."""
-        return await self._scheme(url).kind(url)
 
     def walk(self, url: str) -> AsyncIterator[Entry]:
         """Everything below the directory at `url`; see `Scheme.walk`."""

@@ -18,9 +18,7 @@ def scheme_of(url: str) -> str:
         return "file"
     scheme, found, _ = url.partition("://")
     if not found or not scheme.replace("+", "").replace("-", "").isalnum():
-        raise StorageError(
-            f"{shown(url)} is no URL that storage can read: give scheme://... or an absolute path"
-        )
+        raise StorageError(f"{shown(url)} is no URL that storage can read: give scheme://... or an absolute path")
     return scheme.lower()
 
 
