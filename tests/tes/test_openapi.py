@@ -1,4 +1,4 @@
-"""The models against the official document of TES 1.1.0: a forgotten field, type, enum value or required fails."""
+"""The models against the official document of TES 1.1.0: a forgotten field, type or enum value fails."""
 
 from __future__ import annotations
 
@@ -256,10 +256,9 @@ def test_null_is_refused_where_a_field_is_required(name: str) -> None:
             model.model_validate_json(json.dumps({**VALID[name], field: None}))
 
 
-@pytest.mark.parametrize("field", ["tags"])
-def test_null_value_in_a_map_is_dropped(field: str) -> None:
-    task = TesTask.model_validate_json(json.dumps({"executors": [], field: {"kept": "", "dropped": None}}))
-    assert getattr(task, field) == {"kept": ""}
+def test_null_value_in_a_map_is_dropped() -> None:
+    task = TesTask.model_validate_json('{"executors": [], "tags": {"kept": "", "dropped": null}}')
+    assert task.tags == {"kept": ""}
 
 
 @pytest.mark.parametrize(

@@ -54,18 +54,14 @@ def check_executor(executor: TesExecutor, where: str, faults: Faults) -> None:
     if not image:
         faults.add(f"{where}.image", "the image is blank; name a container image, such as 'ubuntu:24.04'")
     elif image.startswith("-") or flaw(image) or " " in image:
-        faults.add(
-            f"{where}.image", f"{image!r} is not the name of an image; name one, such as 'ubuntu:24.04'"
-        )
+        faults.add(f"{where}.image", f"{image!r} is not the name of an image; name one, such as 'ubuntu:24.04'")
     if not executor.command:
         faults.add(f"{where}.command", "the command is empty; give the program and its arguments")
     elif not executor.command[0]:
         faults.add(f"{where}.command[0]", "the name of the program is empty; give the program first")
     for index, one in enumerate(executor.command):
         if not _can_be_passed(one):
-            faults.add(
-                f"{where}.command[{index}]", f"the argument {one!r} holds NUL or is not UTF-8; change it"
-            )
+            faults.add(f"{where}.command[{index}]", f"the argument {one!r} holds NUL or is not UTF-8; change it")
     for key, value in (executor.env or {}).items():
         if not key or "=" in key or not _can_be_passed(key):
             faults.add(f"{where}.env", f"{key!r} is not a variable's name; give a name without '=' and NUL")
@@ -87,9 +83,7 @@ def check_resources(resources: TesResources | None, site: Site, faults: Faults) 
         return Resources()
     cores, most = resources.cpu_cores, site.capacity.cpu_cores
     if cores is not None and cores <= 0:
-        faults.add(
-            "$.resources.cpu_cores", f"asks for {cores:g} cpu cores; ask for more than 0, or leave it out"
-        )
+        faults.add("$.resources.cpu_cores", f"asks for {cores:g} cpu cores; ask for more than 0, or leave it out")
     elif cores is not None and most is not None and cores > most:
         faults.add(
             "$.resources.cpu_cores",
@@ -103,9 +97,7 @@ def check_resources(resources: TesResources | None, site: Site, faults: Faults) 
     )
 
 
-def _bytes(
-    gigabytes: float | None, most: int | None, field: str, of: str, site: Site, faults: Faults
-) -> int | None:
+def _bytes(gigabytes: float | None, most: int | None, field: str, of: str, site: Site, faults: Faults) -> int | None:
     if not gigabytes:
         return None
     where = f"$.resources.{field}"
@@ -117,9 +109,7 @@ def _bytes(
         has = math.floor(most / _GIGABYTE * 100) / 100
         faults.add(where, f"asks for {gigabytes:.10g} GB of {of}; {site.capacity_of} has {has:.10g} GB")
     elif asked >= _INT64_MAX:
-        faults.add(
-            where, f"asks for {gigabytes:g} GB of {of}, which no machine has; a gigabyte is 10^9 bytes"
-        )
+        faults.add(where, f"asks for {gigabytes:g} GB of {of}, which no machine has; a gigabyte is 10^9 bytes")
     return asked or None
 
 
@@ -136,9 +126,7 @@ def check_parameters(task: TesTask, site: Site, faults: Faults) -> tuple[Missing
     for key, value in _parameters(task).items():
         where, small = f"$.resources.backend_parameters[{key!r}]", key.lower()
         if small in seen:
-            faults.add(
-                where, f"names the same parameter as {seen[small]!r}, since case does not count; keep one"
-            )
+            faults.add(where, f"names the same parameter as {seen[small]!r}, since case does not count; keep one")
         elif small not in site.backend_parameters:
             if strict:
                 known = ", ".join(sorted(site.backend_parameters)) or "none"

@@ -50,7 +50,7 @@ class _Planner:
         outputs = self._outputs(task.outputs or [])
         resources = check_resources(task.resources, self.site, self.faults)
         missing_outputs, about_parameters = check_parameters(task, self.site, self.faults)
-        executors = self._executors(task.executors, {one.path for one in inputs if one.type == "FILE"})
+        executors = self._executors(task.executors, {one.path for one in self.claims if one.single})
         for index, volume in enumerate(task.volumes or []):
             self._claim(volume, "DIRECTORY", f"$.volumes[{index}]", make=True)
         layout = lay_out(self.claims, self.workdirs, self.faults)
@@ -89,25 +89,23 @@ class _Planner:
         return normal
 
     def _inputs(self, inputs: Sequence[TesInput]) -> tuple[Transfer, ...]:
-        found: list[Transfer] = []
+        found: dict[str | int, Transfer] = {}
         for index, one in enumerate(inputs):
             transfer = self._input(one, f"$.inputs[{index}]")
             if transfer is None:
                 continue
-            # Of two files for one path the last wins; two directories are merged, in order.
-            if transfer.type == "FILE":
-                found = [other for other in found if (other.path, other.type) != (transfer.path, "FILE")]
-            found.append(transfer)
-        return tuple(found)
+            # Of two files for one path the last wins; directories are merged, in order.
+            key = transfer.path if transfer.type == "FILE" else index
+            found.pop(key, None)
+            found[key] = transfer
+        return tuple(found.values())
 
     def _input(self, one: TesInput, where: str) -> Transfer | None:
         kind = _kind(one.type) or "FILE"
-        path = self._claim(one.path, kind, f"{where}.path", single=True)
+        path = self._claim(one.path, kind, f"{where}.path", single=kind == "FILE")
         if one.content:
             if kind == "DIRECTORY":
-                self.faults.add(
-                    f"{where}.content", "a directory has no content; leave out type, or give a url instead"
-                )
+                self.faults.add(f"{where}.content", "a directory has no content; leave out type, or give a url instead")
                 return None
             return Transfer(path, kind, content=one.content, name=one.name) if path else None
         if one.url:
@@ -119,14 +117,14 @@ class _Planner:
         return Transfer(path, kind, content="", name=one.name) if path else None
 
     def _outputs(self, outputs: Sequence[TesOutput]) -> tuple[Delivery, ...]:
-        found: dict[Delivery, None] = {}
+        found: dict[tuple[str, str, str | None], Delivery] = {}
         paths: dict[str, str] = {}
         for index, one in enumerate(outputs):
             where = f"$.outputs[{index}]"
             delivery = self._output(one, where)
             if delivery is None:
                 continue
-            found.setdefault(delivery)
+            found.setdefault((delivery.path, delivery.url, delivery.path_prefix), delivery)
             if delivery.path_prefix is None:
                 path = paths.setdefault(delivery.url.rstrip("/"), delivery.path)
                 if path != delivery.path:
@@ -134,7 +132,7 @@ class _Planner:
                         f"{where}.url",
                         f"'{one.url}' is also the url of '{path}'; give each output its own url",
                     )
-        return tuple(found)
+        return tuple(found.values())
 
     def _output(self, one: TesOutput, where: str) -> Delivery | None:
         if one.url.strip():
@@ -142,20 +140,19 @@ class _Planner:
         else:
             url = None
             self.faults.add(f"{where}.url", "the url is empty; say where the output is to be delivered")
-        kind = _kind(one.type)
+        # A trailing slash names a directory (POSIX 4.13).
+        kind = "DIRECTORY" if one.type is None and one.path.endswith("/") else _kind(one.type)
         if has_wildcards(one.path):
-            return self._wildcard_output(one, url, where)
+            return self._wildcard_output(one, kind, url, where)
         path = self._claim(one.path, kind, f"{where}.path", make=True)
         return Delivery(path, url, kind, name=one.name) if path and url else None
 
-    def _wildcard_output(self, one: TesOutput, url: str | None, where: str) -> Delivery | None:
+    def _wildcard_output(self, one: TesOutput, kind: FileType | None, url: str | None, where: str) -> Delivery | None:
         path = self._path(one.path, f"{where}.path")
         if path is None:
             return None
         if any(literal(part) in (".", "..") for part in components(path)):
-            self.faults.add(
-                f"{where}.path", f"'{path}' has an escaped '.' or '..' component; write it without"
-            )
+            self.faults.add(f"{where}.path", f"'{path}' has an escaped '.' or '..' component; write it without")
             return None
         fixed = fixed_directory(path)
         self._claim(fixed, "DIRECTORY", f"{where}.path", make=True)
@@ -173,14 +170,11 @@ class _Planner:
                 f"{where}.path_prefix",
                 f"'{prefix}' does not hold every match of '{path}'; use '{fixed}' or a directory above it",
             )
-        kind = _kind(one.type)
         return Delivery(path, url, kind, path_prefix=prefix, name=one.name) if url else None
 
     def _executors(self, executors: Sequence[TesExecutor], files: set[str]) -> tuple[ExecutorPlan, ...]:
         if not executors:
-            self.faults.add(
-                "$.executors", "the task has no executors, so there is nothing to run; give at least one"
-            )
+            self.faults.add("$.executors", "the task has no executors, so there is nothing to run; give at least one")
         return tuple(self._executor(one, f"$.executors[{n}]", files) for n, one in enumerate(executors))
 
     def _executor(self, one: TesExecutor, where: str, files: set[str]) -> ExecutorPlan:

@@ -114,9 +114,7 @@ class Plan:
         try:
             raw = json.loads(text)
             return cls(
-                executors=tuple(
-                    ExecutorPlan(**{**one, "command": tuple(one["command"])}) for one in raw["executors"]
-                ),
+                executors=tuple(ExecutorPlan(**{**one, "command": tuple(one["command"])}) for one in raw["executors"]),
                 mounts=tuple(Mount(**one) for one in raw.get("mounts", ())),
                 directories=tuple(raw.get("directories", ())),
                 inputs=tuple(Transfer(**one) for one in raw.get("inputs", ())),

@@ -103,9 +103,7 @@ def _settled(claims: Sequence[Claim], workdirs: Iterable[str]) -> list[Claim]:
     known = {up for claim in claims for up in upwards(claim.directory)}
     known.update(up for path in workdirs for up in upwards(path))
     return [
-        Claim(claim.path, "DIRECTORY", claim.where, claim.make)
-        if not claim.type and claim.path in known
-        else claim
+        Claim(claim.path, "DIRECTORY", claim.where, claim.make) if not claim.type and claim.path in known else claim
         for claim in claims
     ]
 

@@ -21,7 +21,7 @@ class Reason(NamedTuple):
         return f"{self.path}: {self.sentence}"
 
 
-class CannotPlan(ValueError):  # noqa: N818 - reads as what it says
+class CannotPlan(ValueError):
     """The task cannot run on this site; `reasons` holds every reason, in the order of the task's parts."""
 
     def __init__(self, reasons: tuple[Reason, ...]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from tesk.plan.paths import flaw, within
 from tesk.plan.site import Site
@@ -39,7 +39,7 @@ def normalise_url(url: str, site: Site) -> str:
         return "file://" + quote(_confined(_file_path(url, rest), url, site), safe=_SAFE_IN_FILE_URL)
     if scheme not in site.schemes:
         raise UrlError(f"this site has no storage for '{scheme}' URLs; use {_supported(site)}")
-    if not rest.startswith("//") or not rest[2:].partition("/")[0]:
+    if not rest.startswith("//") or not _has_host(scheme, rest):
         host = "bucket" if scheme in ("s3", "gs") else "host"
         raise UrlError(f"the URL '{url}' names no {host}; write it as {scheme}://{host}/path")
     if scheme not in ("http", "https") and {".", ".."} & set(rest.split("/")):
@@ -47,14 +47,22 @@ def normalise_url(url: str, site: Site) -> str:
     return f"{scheme}:{rest}"
 
 
+def _has_host(scheme: str, rest: str) -> bool:
+    if scheme not in ("http", "https"):
+        return bool(rest[2:].partition("/")[0])
+    try:
+        parts = urlsplit(rest)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def _file_path(url: str, rest: str) -> str:
     """The decoded path of `file:///path`, `file://localhost/path` or `file:/path`."""
     if rest.startswith("//"):
         host, slash, path = rest[2:].partition("/")
         if host.lower() not in ("", "localhost"):
-            raise UrlError(
-                f"'{url}' names the host '{host}'; a file on this site is written file:///path/to/file"
-            )
+            raise UrlError(f"'{url}' names the host '{host}'; a file on this site is written file:///path/to/file")
         rest = slash + path
     if not rest.startswith("/"):
         raise UrlError(f"'{url}' has no absolute path; write it as file:///path/to/file")

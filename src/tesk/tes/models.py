@@ -2,9 +2,10 @@
 
 Three deliberate leniencies, each because a real client needs it:
 
-- `null` is accepted wherever a field is optional (Cromwell, pydantic-tes), and a null value of a tag or backend
-  parameter (Cromwell); TESK stores neither.
-- fields that the specification does not name are accepted, and taken out by `take_unknown`, so that newer clients work.
+- `null` is accepted wherever a field is optional (Cromwell, pydantic-tes), and a null value of a tag or
+  backend parameter (Cromwell); TESK stores neither.
+- fields that the specification does not name are accepted, and taken out by `take_unknown`, so that newer
+  clients work.
 - `cpu_cores` may be a fraction (the specification's 1.2 draft); a whole number stays an integer.
 """
 
@@ -210,7 +211,7 @@ class TesServiceInfo(_Schema):
 
 
 def take_unknown(model: BaseModel, at: str = "") -> Iterator[str]:
-    """Take every field the specification does not name out of `model`, and yield its path (`executors[0].gpu`)."""
+    """Take every field that no specification names out of `model`; yields each path (`executors[0].gpu`)."""
     extra = model.__pydantic_extra__
     if extra:
         yield from (f"{at}{name}" for name in extra)
