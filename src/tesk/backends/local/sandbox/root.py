@@ -107,12 +107,17 @@ class _Tree:
         self.base = base
         self.root = root
         self.own: list[str] = []
+        self.shown: list[Bind] = []
         self._open("/")
 
     def show(self, source: str, path: str, *, only_read: bool = False) -> None:
         """Bind `source`, a directory or a file, at `path`."""
         path = self.resolve(path)
         self._make(path, directory=os.path.isdir(source))
+        self._bind(source, path, only_read)
+        self.shown.append((source, path, only_read))
+
+    def _bind(self, source: str, path: str, only_read: bool) -> None:
         kernel.bind(source, self.root + path)
         if only_read:
             kernel.read_only(self.root + path)
@@ -172,6 +177,9 @@ class _Tree:
                 else:
                     self._copy(entry, f"{where}/{entry.name}")
         self.own.append(path)
+        for shown in self.shown:
+            if shown[1].startswith(path.rstrip("/") + "/"):  # our directory has just covered it
+                self._bind(*shown)
 
     def _copy(self, entry: os.DirEntry[str], target: str) -> None:
         kind = entry.stat(follow_symlinks=False).st_mode
