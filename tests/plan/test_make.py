@@ -288,6 +288,7 @@ def test_task_without_executors_is_refused() -> None:
         ({"cpu_cores": 0.25}, Resources(cpu_cores=0.25)),
         ({"ram_gb": 1.073741824}, Resources(ram_bytes=2**30)),
         ({"ram_gb": 0}, Resources()),
+        ({"ram_gb": 1e-12}, Resources()),
         ({"disk_gb": 10}, Resources(disk_bytes=10**10)),
         ({"disk_gb": 0.0}, Resources()),
         ({"preemptible": True}, Resources(preemptible=True)),
