@@ -150,9 +150,7 @@ def service_info() -> Operation[ServiceInfo]:
 def create(task: Mapping[str, Any]) -> Operation[str]:
     """POST /tasks; the new task's id."""
     body = json.dumps(task, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    answer = cast(
-        Answer, (yield Request("POST", "/tasks", body=body, headers={"Content-Type": "application/json"}))
-    )
+    answer = cast(Answer, (yield Request("POST", "/tasks", body=body, headers={"Content-Type": "application/json"})))
     found = _body(answer).get("id")
     if not isinstance(found, str) or not found:
         raise ClientError(f"{answer.url} took the task but answered with no id.", status=answer.status)
@@ -239,9 +237,7 @@ def wait(
         left = poll if timeout is None else timeout - (clock() - began)
         if left <= 0:
             still = tuple(one for one, state in states.items() if state not in TERMINAL)
-            raise WaitTimeoutError(
-                f"{len(still)} of {len(states)} tasks have not ended after {timeout:g} s.", still
-            )
+            raise WaitTimeoutError(f"{len(still)} of {len(states)} tasks have not ended after {timeout:g} s.", still)
         pause = 0.05 if moved else min(pause * 1.5, poll)
         yield Pause(min(pause, left))
     return states

@@ -1,0 +1,172 @@
+"""`tesk check`: what works on this machine, and what to do about what does not."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from tesk.cli.faults import FAILED
+from tesk.cli.options import AsJson, ConfigFile
+
+if TYPE_CHECKING:
+    from tesk.config import Config
+
+__all__ = ["check"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `no` is a choice that is not there while another one is."""
+
+    what: str
+    status: Literal["ok", "no", "fail"]
+    message: str
+
+
+def check(config: ConfigFile = None, json: AsJson = False) -> None:
+    """Say what works on this machine; exit code 1 if `tesk serve` could not work."""
+    import asyncio
+
+    from tesk.cli.screen import print_json, print_line
+
+    async def look() -> bool:
+        fine = True
+        async for finding in _findings(config):
+            if json:
+                print_json(asdict(finding))
+            else:
+                print_line(f"{finding.status:<4} {finding.what}: {finding.message}")
+            fine = fine and finding.status != "fail"
+        return fine
+
+    if not asyncio.run(look()):
+        raise typer.Exit(FAILED)
+
+
+async def _findings(path: Path | None) -> AsyncIterator[Finding]:
+    from tesk.config import ConfigError, load_with_sources
+
+    yield _python()
+    try:
+        loaded = load_with_sources(path, os.environ)
+    except ConfigError as error:
+        for fault in error.faults:
+            yield Finding("configuration", "fail", fault)
+        return
+    config = loaded.config
+    yield Finding("configuration", "ok", str(loaded.file or "no file, so the defaults hold"))
+    for warning in loaded.warnings:
+        yield Finding("configuration", "no", warning)
+    yield _state_directory(config)
+    yield await _store(config)
+    async for finding in _engines(config):
+        yield finding
+    for finding in _storage(config):
+        yield finding
+    yield _capacity(config)
+    yield _address(config)
+
+
+def _python() -> Finding:
+    from tesk import __version__
+
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("python", "ok", f"{version} runs tesk {__version__}")
+
+
+def _state_directory(config: Config) -> Finding:
+    directory = config.state_directory
+    there = next(one for one in (directory, *directory.parents) if one.exists())
+    if not there.is_dir():
+        return Finding("state directory", "fail", f"{there} is not a directory; set state_directory to another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        return Finding("state directory", "fail", f"{there} is not writable; set state_directory to one that is")
+    return Finding("state directory", "ok", str(directory) + ("" if there == directory else " (will be made)"))
+
+
+async def _store(config: Config) -> Finding:
+    from tesk.store import Store, StoreError
+
+    place = config.store_place
+    if isinstance(place, Path) and not place.exists():
+        return Finding("store", "ok", f"{place} (will be made)")
+    try:
+        store = await Store.open(place)
+        try:
+            await store.state("none")
+        finally:
+            await store.close()
+    except StoreError as error:
+        return Finding("store", "fail", str(error))
+    return Finding("store", "ok", store.place)
+
+
+async def _engines(config: Config) -> AsyncIterator[Finding]:
+    """Each engine, tried in a directory of its own: a server that runs here is left alone."""
+    from tesk.backends.local.backend import LocalOptions, make_engines
+    from tesk.backends.local.engine import EngineUnavailable
+
+    works = 0
+    with tempfile.TemporaryDirectory(prefix="tesk-check-") as state:
+        for engine in make_engines(LocalOptions(Path(state), config.local.engine)):
+            try:
+                await engine.start()
+            except EngineUnavailable as error:
+                yield Finding(f"engine {engine.name}", "no", str(error))
+                continue
+            await engine.stop()
+            chosen = "" if works else "; runs tasks here"
+            yield Finding(f"engine {engine.name}", "ok", f"works{chosen}")
+            works += 1
+    if not works:
+        yield Finding("engines", "fail", "none works; do what one of the lines above says")
+
+
+def _storage(config: Config) -> Iterator[Finding]:
+    from tesk.config import ConfigError
+
+    try:
+        options = config.storage_options(os.environ)
+    except ConfigError as error:
+        yield Finding("storage", "fail", str(error))
+        return
+    if not options.file_roots:
+        yield Finding("storage", "no", "tasks may name no files; list directories in storage.file_roots to allow it")
+    for root in options.file_roots:
+        if not os.path.isdir(root):
+            yield Finding("storage", "fail", f"{root} is not a directory; take it out of storage.file_roots")
+        elif not os.access(root, os.R_OK | os.X_OK):
+            yield Finding("storage", "fail", f"{root} is not readable; take it out of storage.file_roots")
+        else:
+            writable = os.access(root, os.W_OK)
+            yield Finding("storage", "ok", f"{root} ({'read and write' if writable else 'read only'})")
+
+
+def _capacity(config: Config) -> Finding:
+    from tesk.backends.local.machine import measure
+
+    directory = config.state_directory
+    found = measure(next(one for one in (directory, *directory.parents) if one.is_dir()))
+    cores = config.local.cpu_cores or found.cpu_cores or 0
+    ram = config.local.ram_gb or (found.ram_bytes or 0) / 1e9
+    disk = config.local.disk_gb or (found.disk_bytes or 0) / 1e9
+    return Finding("capacity", "ok", f"{cores:g} cores, {ram:.1f} GB of memory, {disk:.1f} GB of disk for tasks")
+
+
+def _address(config: Config) -> Finding:
+    from tesk.server.listen import CannotServe, bind, check_exposure
+
+    server = config.server
+    try:
+        warning = check_exposure(server)
+        bind(server.host, server.port).close()
+    except CannotServe as error:
+        return Finding("address", "fail", str(error))
+    return Finding("address", "ok", warning or f"{server.host}:{server.port} is free")

@@ -1,0 +1,167 @@
+"""Waiting for one task while what its commands write is shown as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, BinaryIO, Literal
+
+from tesk.cli.faults import FAILED, INTERRUPTED, CommandError
+from tesk.cli.screen import say
+from tesk.client import AsyncClient, ClientError, ServerUnreachableError, Task
+from tesk.tes.states import TERMINAL, State
+
+__all__ = ["exit_code", "follow", "run_to_end", "run_until_interrupted", "tell_failure"]
+
+_POLL = 0.25
+_CANCEL_SECONDS = 30.0
+_LAST_WORDS_SECONDS = 5.0
+Stream = Literal["stdout", "stderr"]
+_STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
+
+
+def run_until_interrupted(work: Coroutine[Any, Any, Task]) -> Task:
+    """Run `work` to its end; SIGINT, SIGTERM and a reader of stdout that has gone end it in order.
+
+    Raises CommandError then.
+    """
+    try:
+        return asyncio.run(work)
+    except asyncio.CancelledError:
+        raise CommandError("terminated", INTERRUPTED) from None
+    except BrokenPipeError:
+        _drop_output()
+        raise CommandError("nobody reads the output any more", INTERRUPTED) from None
+
+
+async def run_to_end(client: AsyncClient, task: Mapping[str, Any]) -> Task:
+    """Send the task and follow it to its end; the task, in full.
+
+    When we are interrupted or nobody reads what we write any more, the task is cancelled first.
+    """
+    executor = task["executors"][0]
+    # what goes to a file that the user named is not shown as well
+    streams = [one for one in _STREAMS if one not in executor]
+    async with _terminated_as_cancelled():
+        task_id = await client.create(task)
+        try:
+            return await follow(client, task_id, streams)
+        except (asyncio.CancelledError, BrokenPipeError):
+            with contextlib.suppress(ClientError):
+                await client.cancel(task_id)
+                await client.wait([task_id], timeout=_CANCEL_SECONDS, poll=_POLL)
+            raise
+
+
+@asynccontextmanager
+async def _terminated_as_cancelled() -> AsyncIterator[None]:
+    """Let SIGTERM end our work in order, as asyncio does with SIGINT."""
+    loop, work = asyncio.get_running_loop(), asyncio.current_task()
+    assert work is not None
+    loop.add_signal_handler(signal.SIGTERM, work.cancel)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+
+
+async def follow(client: AsyncClient, task_id: str, streams: Iterable[Stream]) -> Task:
+    """Copy `streams` of each executor to ours until the task has ended; the task, in full."""
+    shown: set[tuple[int, Stream]] = set()
+    copying = asyncio.create_task(_copy_running(client, task_id, tuple(streams), shown))
+    waiting = asyncio.create_task(client.wait([task_id], poll=_POLL))
+    try:
+        await asyncio.wait({copying, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if copying.done():
+            await copying
+        await waiting
+        # the last of what was written may still be on its way
+        if (await asyncio.wait({copying}, timeout=_LAST_WORDS_SECONDS))[0]:
+            await copying
+    finally:
+        copying.cancel()
+        waiting.cancel()
+        await asyncio.wait({copying, waiting})
+    task = await client.get(task_id, "FULL")
+    logs = (task.get("logs") or [{}])[-1].get("logs") or []
+    for number, log in enumerate(logs):
+        for stream in streams:
+            if (number, stream) not in shown:
+                await _write(stream, str(log.get(stream) or "").encode())
+    return task
+
+
+async def _copy_running(
+    client: AsyncClient, task_id: str, streams: tuple[Stream, ...], shown: set[tuple[int, Stream]]
+) -> None:
+    """Copy what each executor writes while it runs; `shown` is told which streams were followed."""
+    pause = 0.02
+    while (state := (await client.get(task_id, "MINIMAL")).get("state", "")) != State.RUNNING:
+        if state in TERMINAL:
+            return
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, _POLL)
+    executors = len((await client.get(task_id, "BASIC")).get("executors") or [])
+    for number in range(executors):
+        await asyncio.gather(*(_copy(client, task_id, number, stream, shown) for stream in streams))
+
+
+async def _copy(client: AsyncClient, task_id: str, number: int, stream: Stream, shown: set[tuple[int, Stream]]) -> None:
+    try:
+        async with aclosing(client.logs(task_id, number, stream, follow=True)) as pieces:
+            async for piece in pieces:
+                shown.add((number, stream))
+                await _write(stream, piece)
+    except ServerUnreachableError:
+        return  # whoever waits for the task says so
+    except ClientError as error:
+        if error.status not in (404, 405, 501, 503):  # a server without this extension of TESK
+            raise
+
+
+async def _write(stream: Stream, data: bytes) -> None:
+    out: BinaryIO = sys.stdout.buffer if stream == "stdout" else sys.stderr.buffer
+
+    def write() -> None:
+        out.write(data)
+        out.flush()
+
+    # in a thread, so that a slow reader never holds up the server that may run in this process
+    await asyncio.to_thread(write)
+
+
+def exit_code(task: Task) -> int:
+    """What `tesk run` exits with: the code of the executor that failed, as if it had been run here."""
+    state = task.get("state")
+    if state == State.COMPLETE:
+        return 0
+    if state in (State.CANCELED, State.CANCELING):
+        return INTERRUPTED
+    logs = (task.get("logs") or [{}])[-1].get("logs") or []
+    code = logs[-1].get("exit_code", FAILED) if logs and state == State.EXECUTOR_ERROR else FAILED
+    return code if 0 < code < 256 else FAILED
+
+
+def tell_failure(task: Task, unsaid: Iterable[str] = ()) -> None:
+    """Write to stderr why the task did not complete, without the sentences `unsaid`."""
+    state = task.get("state")
+    if state == State.COMPLETE:
+        return
+    skip = set(unsaid)
+    last = (task.get("logs") or [{}])[-1]
+    sentences = [one for one in last.get("system_logs") or [] if one not in skip]
+    for sentence in sentences or [f"the task ended {state} and the server gives no reason"]:
+        say(sentence)
+
+
+def _drop_output() -> None:
+    """Send what is still to be written to nowhere: Python flushes stdout and stderr at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for out in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, out.fileno())
+    os.close(nowhere)
