@@ -16,9 +16,7 @@ from tesk.tes.models import TesFileType, TesServiceInfo, TesServiceOrganization,
 from tesk.tes.states import State
 
 DATA = Path(__file__).parents[1] / "data"
-OFFICIAL: dict[str, Any] = yaml.safe_load((DATA / "tes-1.1.0.openapi.yaml").read_text())["components"][
-    "schemas"
-]
+OFFICIAL: dict[str, Any] = yaml.safe_load((DATA / "tes-1.1.0.openapi.yaml").read_text())["components"]["schemas"]
 
 ENUMS = {"tesFileType": TesFileType, "tesState": State}
 
@@ -36,9 +34,7 @@ NULLS = "Cromwell sends null values (`parent_workflow_id: null`); they are dropp
 
 DELIBERATE = {
     At("tesResources", "cpu_cores", "type"): "fractions are accepted, as in the draft of TES 1.2",
-    At(
-        "tesOutputFileLog", "size_bytes", "type"
-    ): "int64 in a string: TESK writes digits, and reads any string",
+    At("tesOutputFileLog", "size_bytes", "type"): "int64 in a string: TESK writes digits, and reads any string",
     At("tesTask", "tags", "null values"): NULLS,
     At("tesResources", "backend_parameters", "null values"): NULLS,
     At("tesExecutor", "env", "null values"): NULLS,
@@ -210,9 +206,7 @@ def test_comparison_sees_a_changed_document(change: Any, at: At) -> None:
         ({"$ref": "#/components/schemas/tesInput"}, {"$ref": "#/$defs/TesOutput"}),
     ],
 )
-def test_comparison_tells_formats_and_references_apart(
-    official: dict[str, Any], model: dict[str, Any]
-) -> None:
+def test_comparison_tells_formats_and_references_apart(official: dict[str, Any], model: dict[str, Any]) -> None:
     assert official_type(official) != model_type(model)
 
 
@@ -269,9 +263,7 @@ def test_null_value_in_a_map_is_dropped() -> None:
         (models.TesResources, "cpu_cores", 2**31 - 1, 2**31),
     ],
 )
-def test_int32_fields_hold_int32_and_no_more(
-    model: type[BaseModel], field: str, fits: int, too_much: int
-) -> None:
+def test_int32_fields_hold_int32_and_no_more(model: type[BaseModel], field: str, fits: int, too_much: int) -> None:
     assert getattr(model.model_validate_json(json.dumps({field: fits})), field) == fits
     with pytest.raises(ValidationError):
         model.model_validate_json(json.dumps({field: too_much}))
@@ -340,9 +332,7 @@ def test_unknown_fields_are_taken_out_with_their_paths() -> None:
 def test_recorded_task_of_a_client_is_kept_as_it_was_sent(client: Path) -> None:
     task = TesTask.model_validate_json(client.read_bytes())
     assert list(models.take_unknown(task)) == []
-    assert json.loads(task.model_dump_json(exclude_none=True)) == without_nulls(
-        json.loads(client.read_text())
-    )
+    assert json.loads(task.model_dump_json(exclude_none=True)) == without_nulls(json.loads(client.read_text()))
 
 
 def without_nulls(value: Any) -> Any:
