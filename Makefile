@@ -28,8 +28,7 @@ $(READY): pyproject.toml constraints.txt Makefile
 	@$(PYTHON) -m venv --clear $(VENV) || \
 	  { echo "python3 cannot make a virtual environment; install its venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation \
-	  -e '.[postgresql]' import-linter mypy pytest pytest-asyncio ruff types-pyyaml
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 
 clean:
