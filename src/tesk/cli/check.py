@@ -31,7 +31,10 @@ class Finding:
 
 
 def check(config: ConfigFile = None, json: AsJson = False) -> None:
-    """Say what works on this machine; exit code 1 if `tesk serve` could not work."""
+    """Say what works on this machine.
+
+    Exit code 1 if `tesk serve` could not work.
+    """
     import asyncio
 
     from tesk.cli.screen import print_json, print_line

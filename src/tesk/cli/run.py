@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
-def _files(short: str, long: str, text: str) -> typer.models.OptionInfo:
+def _files(short: str, long: str, text: str) -> Any:
     return typer.Option(short, long, help=text, metavar="NAME=PATH|URL")
 
 
@@ -60,7 +60,7 @@ def run(
         str | None, typer.Option(help="Run it on this TES server and wait for it.", metavar="URL")
     ] = None,
 ) -> None:
-    """Run one command as a task, here or on a server, and exit as it exits.
+    """Run one command as a task, here or on a server.
 
     tesk run 'wc -l < $in > $out' -i in=README.md -o out=n.txt
 

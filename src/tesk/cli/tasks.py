@@ -11,7 +11,7 @@ import typer
 
 from tesk.cli.faults import FAILED, USAGE, CommandError
 from tesk.cli.options import DEFAULT_SERVER, AsJson, Ids, Server, View
-from tesk.tes.states import State
+from tesk.tes.states import TERMINAL, State
 
 __all__ = ["cancel", "create", "get", "list_", "logs", "wait"]
 
@@ -176,12 +176,15 @@ def wait(
     server: Server = DEFAULT_SERVER,
     json: AsJson = False,
 ) -> None:
-    """Wait until tasks have ended and print how each did; exit code 1 if any did not COMPLETE."""
+    """Wait until tasks have ended.
+
+    Prints how each ended; exit code 1 if any did not COMPLETE.
+    """
     from tesk.cli.screen import print_json, print_line
     from tesk.client import Client
 
     def changed(task_id: str, state: str) -> None:
-        if state not in State or not State(state).terminal:
+        if state not in TERMINAL:
             return
         if json:
             print_json({"id": task_id, "state": state})

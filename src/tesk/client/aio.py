@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Literal, TypeVar, cast
@@ -135,7 +135,7 @@ class AsyncClient:
         stream: Literal["stdout", "stderr"] = "stdout",
         *,
         follow: bool = False,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """What executor number `executor` (from 0) has written so far; with `follow`, until it ends.
 
         An extension of TESK; the bytes come as the command wrote them, in pieces of any size.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Literal, TypeVar, cast
@@ -140,7 +140,7 @@ class Client:
         stream: Literal["stdout", "stderr"] = "stdout",
         *,
         follow: bool = False,
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """What executor number `executor` (from 0) has written so far; with `follow`, until it ends.
 
         An extension of TESK; the bytes come as the command wrote them, in pieces of any size.

@@ -18,7 +18,7 @@ def demo(
     ] = None,
     seed: Annotated[int, typer.Option(help="Makes the reads; another seed, another table.")] = 20250,
 ) -> None:
-    """Run a server and real tasks on real files here, and check what comes out.
+    """Run real tasks on a server here, and check them.
 
     Statistics of FASTQ files, scattered and gathered; one task that fails on purpose, one that is cancelled.
     """
