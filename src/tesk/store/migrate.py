@@ -11,7 +11,9 @@ from tesk.store.database import Database
 from tesk.store.errors import StoreError
 from tesk.store.schema import HEAD, metadata, version
 
-__all__ = ["prepare", "upgrade"]
+__all__ = ["MIGRATIONS", "prepare", "upgrade"]
+
+MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def prepare(database: Database) -> None:
@@ -52,7 +54,7 @@ def upgrade(database: Database, connection: sa.Connection) -> None:
     from alembic.util import CommandError
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     found = _revision(connection)
     try:

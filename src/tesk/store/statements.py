@@ -75,7 +75,7 @@ class Statements:
 
     def _creating(self) -> None:
         self.insert_task = self._compile(
-            sa.insert(tasks)
+            self._insert(tasks)
             .values(
                 id=_ROW,
                 state=State.QUEUED.value,
@@ -84,6 +84,7 @@ class Statements:
                 creation_time=sa.bindparam("creation_time", type_=sa.Text()),
             )
             .inline()
+            .on_conflict_do_nothing()
         )
         self.insert_body = self._compile(
             sa.insert(bodies).from_select(

@@ -13,6 +13,7 @@ from pathlib import Path
 from tesk.store.compose import compose, fragment
 from tesk.store.database import Cursor, Database, database_at
 from tesk.store.encode import encode_log
+from tesk.store.errors import StoreError
 from tesk.store.migrate import prepare
 from tesk.store.model import ActiveTask, Change, Event, NewTask, Page, Query, QueuedTask, TaskLogBytes
 from tesk.store.statements import Filters, Statements
@@ -86,6 +87,8 @@ class Store:
 
         def write(cursor: Cursor) -> None:
             self._sql.insert_task.run(cursor, id=task.id, name=name, creation_time=task.creation_time)
+            if cursor.rowcount != 1:
+                raise StoreError(f"There is a task with the id {task.id} already: create the task again.")
             self._sql.insert_body.run(cursor, id=task.id, **body)
             for key, value in tags.items():
                 self._sql.insert_tag.run(cursor, id=task.id, key=key, value=value)

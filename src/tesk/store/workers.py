@@ -254,7 +254,7 @@ class Workers:
         return self._put(self._reads, run, None)
 
     def write(self, run: Callable[[Cursor], T], committed: Callable[[T], None] | None = None) -> asyncio.Future[T]:
-        """Run `run` in a transaction; once that is durable the future resolves, and `committed` is called on the loop."""
+        """Run `run` in a transaction; once it is durable the future resolves and `committed` is called on the loop."""
         return self._put(self._writes, run, committed)
 
     def _put(
