@@ -19,6 +19,8 @@ from tesk.tes.states import State
 
 __all__ = ["now", "run_attempt"]
 
+LAST_SIGNAL = 64
+
 
 def now() -> str:
     """The time in UTC as RFC 3339 with milliseconds."""
@@ -132,7 +134,8 @@ def _sentences(index: int, result: ExecutorResult, *, ignored: bool) -> list[str
     code = result.end.exit_code
     if code == 0:
         return []
-    how = f"was ended by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
+    signal = code - 128
+    how = f"was ended by signal {signal}" if 0 < signal <= LAST_SIGNAL else f"ended with exit code {code}"
     cause = f": {result.problem}" if result.problem else ""
     then = "; the task goes on, since ignore_error is set" if ignored else ""
     return [f"executor {index} {how}{cause}{then}"]

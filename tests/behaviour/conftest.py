@@ -1,0 +1,65 @@
+"""A running server for each backend; one for the tests that leave it running, a new one for those that end it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.behaviour.sites import BACKENDS, Place, Site
+
+
+@pytest.fixture(scope="session", params=list(BACKENDS))
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """One backend after the other."""
+    found: Place = BACKENDS[request.param](tmp_path_factory.mktemp("place"))
+    return found
+
+
+@pytest.fixture(scope="session")
+def shared_site(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One server a backend."""
+    site = Site(place, tmp_path_factory.mktemp("site"), {"TESK_LOCAL_CPU_CORES": "8"})
+    site.start()
+    yield site
+    assert site.stop() == 0
+    assert site.left() == []
+
+
+@pytest.fixture
+def site(shared_site: Site) -> Site:
+    """The shared server, with an empty directory of files."""
+    for one in shared_site.files.iterdir():
+        _remove(one)
+    return shared_site
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        for one in path.iterdir():
+            _remove(one)
+        path.rmdir()
+    else:
+        path.unlink()
+
+
+@pytest.fixture
+def own_site(place: Place, tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    """Makes servers of the test's own, with further settings; they are ended after it."""
+    made: list[Site] = []
+
+    def make(**settings: str) -> Site:
+        site = Site(place, tmp_path / f"site-{len(made)}", settings)
+        site.directory.mkdir()
+        made.append(site)
+        site.start()
+        return site
+
+    yield make
+    for site in made:
+        assert site.process is not None
+        if site.process.poll() is None:
+            with contextlib.suppress(Exception):
+                site.kill()

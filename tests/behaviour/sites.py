@@ -1,0 +1,168 @@
+"""Where the behaviour suite runs: one line a backend, and a real server for each."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tesk.client import Client
+from tests.images import load_busybox
+
+__all__ = ["BACKENDS", "Place", "Site"]
+
+READY_TIMEOUT = 60.0
+TASK_TIMEOUT = 60.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """One way to run attempts: the server's settings for it, and an image that has a shell.
+
+    `missing_image` is what the task's user is told for an image that is not there; None where images are not used.
+    """
+
+    settings: Mapping[str, str]
+    image: str
+    missing_image: str | None = None
+
+
+def _sandbox(_: Path) -> Place:
+    return Place({"TESK_LOCAL_ENGINE": "sandbox"}, "not-used")
+
+
+def _podman(directory: Path) -> Place:
+    return Place({"TESK_LOCAL_ENGINE": "podman"}, load_busybox(directory), "no container of image")
+
+
+BACKENDS: dict[str, Callable[[Path], Place]] = {
+    "sandbox": _sandbox,
+    "podman": _podman,
+}
+"""A later backend joins here. Each may skip, naming what to install."""
+
+
+@dataclass
+class Site:
+    """A running server over `place`, with a directory `files` that tasks may name."""
+
+    place: Place
+    directory: Path
+    settings: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    url: str = ""
+
+    @property
+    def files(self) -> Path:
+        """The directory below which tasks may read and write."""
+        return self.directory / "files"
+
+    @property
+    def state(self) -> Path:
+        """The server's state directory."""
+        return self.directory / "state"
+
+    @property
+    def client(self) -> Client:
+        """A new client; close it."""
+        return Client(self.url, timeout=20.0)
+
+    def start(self) -> None:
+        """Start the server and wait until it is ready."""
+        self.files.mkdir(parents=True, exist_ok=True)
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("TESK_")},
+            "TESK_STATE_DIRECTORY": str(self.state),
+            "TESK_STORAGE_FILE_ROOTS": str(self.files),
+            "TESK_SERVER_PORT": "0",
+            "TESK_SERVER_ACCESS_LOG": "false",
+            **self.place.settings,
+            **self.settings,
+        }
+        errors = self.directory / "server.log"
+        with errors.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tesk", "serve"],
+                env=environment,
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], READY_TIMEOUT)
+        line = self.process.stdout.readline().decode() if ready else ""
+        assert "ready at" in line, f"the server did not start: {line}{errors.read_text()[-2000:]}"
+        self.url = line.split()[-1]
+
+    def end(self, number: int) -> int:
+        """End the server by a signal; its exit code."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        code = self.process.wait(30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """SIGTERM, as a service manager does it."""
+        return self.end(signal.SIGTERM)
+
+    def task(self, *command: str, **more: Any) -> dict[str, Any]:
+        """A task of one executor; keywords of an executor go there, others into the task."""
+        of_executor = ("workdir", "stdin", "stdout", "stderr", "env", "ignore_error", "image")
+        executor = {"image": self.place.image, "command": list(command)}
+        executor |= {name: more.pop(name) for name in of_executor if name in more}
+        return {"executors": [executor], **more}
+
+    def shell(self, script: str, **more: Any) -> dict[str, Any]:
+        """A task of one executor that is a shell script."""
+        return self.task("sh", "-c", script, **more)
+
+    def create(self, task: Mapping[str, Any]) -> str:
+        """Send `task`; its id."""
+        with self.client as client:
+            return client.create(task)
+
+    def get(self, task_id: str) -> dict[str, Any]:
+        """The task, FULL."""
+        with self.client as client:
+            return dict(client.get(task_id, "FULL"))
+
+    def wait(self, task_id: str, *states: str) -> dict[str, Any]:
+        """The task once it is in one of `states`, or has ended if none is given."""
+        wanted = states or ("COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED", "PREEMPTED")
+        end = time.monotonic() + TASK_TIMEOUT
+        with self.client as client:
+            while time.monotonic() < end:
+                found = client.get(task_id, "MINIMAL")["state"]
+                if found in wanted:
+                    return dict(client.get(task_id, "FULL"))
+                time.sleep(0.02)
+        raise AssertionError(f"task {task_id} is not {wanted} in time: {json.dumps(self.get(task_id), indent=1)}")
+
+    def run(self, task: Mapping[str, Any]) -> dict[str, Any]:
+        """`task` to its end."""
+        return self.wait(self.create(task))
+
+    def left(self) -> list[str]:
+        """What is left of attempts on disk."""
+        attempts = self.state / "attempts"
+        return sorted(str(one.relative_to(attempts)) for one in attempts.rglob("*"))
+
+
+def sentences(task: Mapping[str, Any]) -> str:
+    """All that `system_logs` of the last attempt say."""
+    return "\n".join(task["logs"][-1].get("system_logs", []))

@@ -1,0 +1,124 @@
+"""Executors: argv, order, failure, and what the log says of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.behaviour.sites import Site, sentences
+
+ODD = ["two words", "", "'single'", '"double"', "$HOME $(id) `id`", "back\\slash", "line\nbreak", "ü", "-rf", "*", "--"]
+
+
+def test_argv_and_environment_arrive_exactly(site: Site) -> None:
+    task = site.run(
+        site.task(
+            *("sh", "-c", 'for one; do printf "%s|" "$one"; done; printf "%s" "$ODD"', "sh", *ODD),
+            env={"ODD": "a=b\n'c' \"d\" $(e)"},
+        )
+    )
+    assert task["logs"][0]["logs"][0]["stdout"] == "|".join(ODD) + "|a=b\n'c' \"d\" $(e)"
+
+
+def test_command_is_the_whole_argv_whatever_the_entrypoint(site: Site) -> None:
+    task = site.run(site.task("echo", "only this"))
+    assert task["logs"][0]["logs"][0]["stdout"] == "only this\n"
+
+
+def test_docker_prefixes_are_understood(site: Site) -> None:
+    task = site.run(site.task("true", image=f"docker://{site.place.image}"))
+    assert task["state"] == "COMPLETE", sentences(task)
+
+
+@pytest.mark.parametrize("code", [1, 3, 255])
+def test_an_exit_code_ends_the_task_and_is_told(site: Site, code: int) -> None:
+    task = site.run(site.shell(f"exit {code}"))
+    assert task["state"] == "EXECUTOR_ERROR"
+    assert task["logs"][0]["logs"][0]["exit_code"] == code
+    assert f"executor 0 ended with exit code {code}" in sentences(task)
+
+
+def test_a_signal_is_told_as_such(site: Site) -> None:
+    task = site.run(site.shell("kill -9 $$; sleep 5"))
+    assert task["state"] == "EXECUTOR_ERROR"
+    assert task["logs"][0]["logs"][0]["exit_code"] == 137
+    assert "was ended by signal 9" in sentences(task)
+
+
+def test_a_command_that_does_not_exist_is_named(site: Site) -> None:
+    task = site.run(site.task("no-such-command", "x"))
+    assert task["state"] == "EXECUTOR_ERROR"
+    assert task["logs"][0]["logs"][0]["exit_code"] == 127
+    assert "the command 'no-such-command' was not found" in sentences(task)
+
+
+def test_executors_run_in_order_and_stop_at_the_first_error(site: Site) -> None:
+    def say(number: int, code: int) -> dict[str, object]:
+        return {"image": site.place.image, "command": ["sh", "-c", f"echo {number} >>/vol/said; exit {code}"]}
+
+    task = site.run(
+        {
+            "volumes": ["/vol"],
+            "executors": [say(0, 0), say(1, 4), say(2, 0)],
+            "outputs": [{"url": f"{site.files}/said", "path": "/vol/said"}],
+        }
+    )
+    assert task["state"] == "EXECUTOR_ERROR"
+    assert [one["exit_code"] for one in task["logs"][0]["logs"]] == [0, 4]
+    assert (site.files / "said").read_text() == "0\n1\n", "outputs are delivered also after a failure"
+
+
+def test_ignore_error_goes_on_and_keeps_the_exit_code(site: Site) -> None:
+    task = site.run(
+        {
+            "executors": [
+                {"image": site.place.image, "command": ["sh", "-c", "exit 9"], "ignore_error": True},
+                {"image": site.place.image, "command": ["echo", "went on"]},
+            ]
+        }
+    )
+    assert task["state"] == "COMPLETE"
+    assert [one["exit_code"] for one in task["logs"][0]["logs"]] == [9, 0]
+    assert task["logs"][0]["logs"][1]["stdout"] == "went on\n"
+
+
+def test_times_are_in_order_and_carry_a_zone(site: Site) -> None:
+    task = site.run(site.task("true"))
+    log = task["logs"][0]
+    times = [
+        task["creation_time"],
+        log["start_time"],
+        log["logs"][0]["start_time"],
+        log["logs"][0]["end_time"],
+        log["end_time"],
+    ]
+    assert times == sorted(times)
+    assert all(one.endswith("Z") for one in times)
+
+
+def test_streams_are_kept_apart_and_bounded(site: Site) -> None:
+    task = site.run(site.shell("echo head; yes 0123456789 | head -c 3000000; echo tail; echo err >&2"))
+    log = task["logs"][0]["logs"][0]
+    assert log["stderr"] == "err\n"
+    assert log["stdout"].startswith("head\n")
+    assert log["stdout"].endswith("tail\n")
+    assert len(log["stdout"].encode()) < 70_000
+    assert "bytes left out" in log["stdout"]
+
+
+def test_an_image_that_does_not_exist_is_named(site: Site) -> None:
+    task = site.run(site.task("true", image="localhost/no-such-image:1"))
+    if site.place.missing_image is None:
+        assert task["state"] == "COMPLETE", "images are noted and not used here"
+        assert "image was noted and not used" in sentences(task)
+    else:
+        assert task["state"] == "SYSTEM_ERROR"
+        assert site.place.missing_image in sentences(task)
+        assert "localhost/no-such-image:1" in sentences(task)
+        assert task["logs"][0]["logs"] == []
+
+
+def test_the_machine_survives_rm_rf(site: Site) -> None:
+    task = site.run(site.shell("rm -rf /etc /home /bin/* /data/* 2>/dev/null; true"))
+    assert task["state"] in ("COMPLETE", "EXECUTOR_ERROR")
+    again = site.run(site.task("echo", "fine"))
+    assert again["logs"][0]["logs"][0]["stdout"] == "fine\n"

@@ -1,0 +1,195 @@
+"""Cancel, live logs, admission, and what a restart of the server means."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.behaviour.sites import Site, sentences
+
+NewSite = Callable[..., Site]
+
+
+def running(marker: str) -> bool:
+    """Whether a process of this machine has `marker` in its command line."""
+    return subprocess.run(["pgrep", "-f", f"sleep {marker}"], capture_output=True, check=False).returncode == 0
+
+
+def until(what: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait until `what()` holds."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not come about in time"
+        time.sleep(0.02)
+
+
+def test_cancel_while_running_leaves_nothing(site: Site) -> None:
+    task_id = site.create(site.shell("trap '' TERM; (sleep 98211 &); echo started; sleep 98211"))
+    until(lambda: running("98211"))
+    with site.client as client:
+        client.cancel(task_id)
+        client.cancel(task_id)
+    task = site.wait(task_id)
+    assert task["state"] == "CANCELED"
+    assert not running("98211")
+    assert site.left() == []
+    with site.client as client:
+        client.cancel(task_id)
+    assert site.get(task_id)["state"] == "CANCELED"
+
+
+def test_cancel_while_queued_never_starts(own_site: NewSite) -> None:
+    site = own_site(TESK_LOCAL_CPU_CORES="1")
+    first = site.create(site.task("sleep", "98212"))
+    marker = site.files / "ran"
+    second = site.create(
+        site.shell("touch /data/ran", outputs=[{"url": str(marker), "path": "/data/ran"}])
+    )
+    until(lambda: running("98212"))
+    with site.client as client:
+        client.cancel(second)
+        assert site.wait(second)["state"] == "CANCELED"
+        client.cancel(first)
+        assert site.wait(first)["state"] == "CANCELED"
+    assert not marker.exists()
+    assert "start_time" not in (site.get(second).get("logs") or [{}])[0]
+
+
+def test_cancel_while_staging_in(site: Site) -> None:
+    big = site.files / "big"
+    with big.open("wb") as file:
+        file.truncate(4 << 30)
+    task_id = site.create(site.shell("exit 5", inputs=[{"url": str(big), "path": "/data/big"}]))
+    site.wait(task_id, "INITIALIZING", "RUNNING", "EXECUTOR_ERROR")
+    with site.client as client:
+        client.cancel(task_id)
+    task = site.wait(task_id)
+    big.unlink()
+    if task["state"] == "EXECUTOR_ERROR":
+        pytest.skip("this machine staged 4 GiB before the cancel came")
+    assert task["state"] == "CANCELED"
+    assert site.left() == []
+
+
+def test_cancel_after_the_end_changes_nothing(site: Site) -> None:
+    task = site.run(site.task("true"))
+    with site.client as client:
+        client.cancel(task["id"])
+    assert site.get(task["id"]) == task
+
+
+def test_logs_can_be_followed_while_the_executor_runs(site: Site) -> None:
+    task_id = site.create(site.shell("echo first; echo warning >&2; while [ ! -e /tmp/x ]; do sleep 0.05; done"))
+    with site.client as client:
+        until(lambda: b"first" in b"".join(one.encode() if isinstance(one, str) else one for one in client.logs(task_id)))
+        assert site.get(task_id)["logs"][0]["logs"] == [], "a running executor has no entry yet"
+        errors = client.logs(task_id, stream="stderr")
+        assert "warning" in "".join(one if isinstance(one, str) else one.decode() for one in errors)
+        follower = iter(client.logs(task_id, follow=True))
+        first = next(follower)
+        assert "first" in (first if isinstance(first, str) else first.decode())
+        client.cancel(task_id)
+        assert list(follower) == []
+    assert site.wait(task_id)["state"] == "CANCELED"
+
+
+def test_tasks_wait_for_the_resources_they_declare_in_order(own_site: NewSite) -> None:
+    site = own_site(TESK_LOCAL_CPU_CORES="2")
+    script = "echo start >>/data/x; sleep 0.2"
+    tasks = [site.create(site.shell(script, resources={"cpu_cores": cores})) for cores in (2, 2, 1, 1)]
+    ended = [site.wait(one) for one in tasks]
+    times = [(one["logs"][0]["logs"][0]["start_time"], one["logs"][0]["logs"][0]["end_time"]) for one in ended]
+    assert times[0][1] <= times[1][0]
+    assert times[1][1] <= min(times[2][0], times[3][0])
+    assert max(times[2][0], times[3][0]) <= min(times[2][1], times[3][1])
+
+
+def test_an_orderly_restart_starts_a_new_attempt_of_what_ran(own_site: NewSite) -> None:
+    site = own_site()
+    task_id = site.create(
+        site.shell(
+            "sleep 1.5; date >/data/out", outputs=[{"url": f"{site.files}/out", "path": "/data/out"}]
+        )
+    )
+    queued = site.create(site.task("true", resources={"cpu_cores": 1}))
+    site.wait(task_id, "RUNNING")
+    assert site.stop() == 0
+    site.start()
+    task = site.wait(task_id)
+    assert task["state"] == "COMPLETE", task
+    assert len(task["logs"]) == 2
+    assert "attempt 1 was lost" in "\n".join(task["logs"][0]["system_logs"])
+    assert task["logs"][0]["end_time"]
+    assert (site.files / "out").exists()
+    assert site.wait(queued)["state"] == "COMPLETE"
+
+
+def test_attempts_have_an_end(own_site: NewSite) -> None:
+    site = own_site(TESK_TASKS_MAX_ATTEMPTS="2")
+    task_id = site.create(site.task("sleep", "98213"))
+    for _ in range(2):
+        site.wait(task_id, "RUNNING")
+        site.kill()
+        site.start()
+    task = site.wait(task_id)
+    assert task["state"] == "SYSTEM_ERROR"
+    assert len(task["logs"]) == 2
+    assert "it was the last of 2 attempts" in sentences(task)
+    assert not running("98213")
+
+
+def test_a_cancel_that_the_server_did_not_survive_is_carried_out(own_site: NewSite) -> None:
+    site = own_site()
+    task_id = site.create(site.task("sleep", "98214"))
+    site.wait(task_id, "RUNNING")
+    with site.client as client:
+        client.cancel(task_id)
+    site.kill()
+    site.start()
+    task = site.wait(task_id)
+    assert task["state"] == "CANCELED"
+    assert len(task["logs"]) == 1
+    assert not running("98214")
+
+
+def test_fifty_running_tasks_survive_kill_9(own_site: NewSite) -> None:
+    site = own_site(TESK_LOCAL_CPU_CORES="50")
+    tasks = {}
+    for number in range(50):
+        code = 3 if number % 5 == 4 else 0
+        script = f"sleep 2.98215; cat /data/in >/data/out; exit {code}"
+        tasks[number] = site.create(
+            site.shell(
+                script,
+                inputs=[{"content": f"task {number}\n", "path": "/data/in"}],
+                outputs=[{"url": f"{site.files}/{number}", "path": "/data/out"}],
+            )
+        )
+    for one in tasks.values():
+        site.wait(one, "RUNNING")
+    site.kill()
+    site.start()
+    for number, one in tasks.items():
+        task = site.wait(one)
+        assert task["state"] == ("EXECUTOR_ERROR" if number % 5 == 4 else "COMPLETE"), task
+        assert 1 <= len(task["logs"]) <= 2
+        assert (site.files / str(number)).read_text() == f"task {number}\n"
+    assert sorted(int(one.name) for one in site.files.iterdir()) == list(range(50))
+    assert site.left() == []
+    assert not running("2.98215")
+
+
+def test_two_servers_never_share_a_state_directory(own_site: NewSite) -> None:
+    site = own_site()
+    second = Site(site.place, Path(site.directory), {})
+    with pytest.raises(AssertionError, match="another tesk"):
+        second.start()
+    assert second.process is not None
+    assert second.process.wait(20) != 0
+    assert second.process.stdout is not None
+    second.process.stdout.close()
+    assert site.run(site.task("true"))["state"] == "COMPLETE"
