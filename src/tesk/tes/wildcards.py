@@ -27,6 +27,9 @@ _CLASSES = {
 }
 """Character classes as in the POSIX locale (XBD 7.3.1), so that a pattern means the same on every machine."""
 
+_LONGEST = 4096
+"""Characters of one component; no file has such a name, and nobody shall make us read a megabyte of brackets."""
+
 _NEVER = "(?!)"
 _ANY = "[^/]"
 
@@ -36,7 +39,7 @@ def has_wildcards(path: str) -> bool:
 
     A path without wildcards names one file by exactly its characters, backslashes too.
     """
-    return any(_translate(one)[1] for one in path.split("/"))
+    return any(_pieces(one)[1] for one in path.split("/"))
 
 
 def components(pattern: str) -> tuple[str, ...]:
@@ -56,12 +59,12 @@ def match_name(pattern: str, name: str) -> bool:
     """Whether one file name matches one component of a pattern (no slashes in either)."""
     if name.startswith(".") and not pattern.startswith((".", "\\.")):
         return False
-    return _compiled(pattern).fullmatch(name) is not None
+    return len(pattern) <= _LONGEST and _compiled(pattern).fullmatch(name) is not None
 
 
 def literal(pattern: str) -> str | None:
     """The one name that this component matches, or None when it holds wildcards."""
-    if _translate(pattern)[1]:
+    if _pieces(pattern)[1]:
         return None
     return re.sub(r"\\(.)", r"\1", pattern, flags=re.DOTALL)
 
@@ -82,12 +85,28 @@ def fixed_directory(pattern: str) -> str:
 
 @lru_cache(maxsize=512)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(_translate(pattern)[0], re.DOTALL)
+    """One component as a regular expression that takes linear time.
+
+    Between two stars stand pieces of fixed length, so the first place where a piece fits is as good as any other:
+    each but the last may be an atomic group, and no choice is ever taken back.
+    """
+    first, *rest = _pieces(pattern)[0]
+    if not rest:
+        return re.compile(first, re.DOTALL)
+    middle = "".join(f"(?>{_ANY}*?{one})" for one in rest[:-1] if one)
+    return re.compile(f"{first}{middle}{_ANY}*{rest[-1]}", re.DOTALL)
 
 
-def _translate(pattern: str) -> tuple[str, bool]:
-    """One component as a regular expression, and whether anything in it is a wildcard."""
-    parts: list[str] = []
+def _pieces(pattern: str) -> tuple[tuple[str, ...], bool]:
+    """The regular expressions between the stars of one component, and whether anything in it is a wildcard."""
+    if len(pattern) > _LONGEST:
+        return (_NEVER,), False
+    return _read(pattern)
+
+
+@lru_cache(maxsize=512)
+def _read(pattern: str) -> tuple[tuple[str, ...], bool]:
+    pieces = [""]
     wild = False
     at = 0
     while at < len(pattern):
@@ -95,21 +114,20 @@ def _translate(pattern: str) -> tuple[str, bool]:
         at += 1
         if here == "*":
             wild = True
-            if parts[-1:] != [_ANY + "*"]:  # `**` means no more than `*`, and would backtrack for ever
-                parts.append(_ANY + "*")
+            pieces.append("")
         elif here == "?":
             wild = True
-            parts.append(_ANY)
+            pieces[-1] += _ANY
         elif here == "[" and (found := _bracket(pattern, at)):
             wild = True
-            parts.append(found[0])
+            pieces[-1] += found[0]
             at = found[1]
         elif here == "\\" and at < len(pattern):
-            parts.append(re.escape(pattern[at]))
+            pieces[-1] += re.escape(pattern[at])
             at += 1
         else:
-            parts.append(re.escape(here))
-    return "".join(parts), wild
+            pieces[-1] += re.escape(here)
+    return tuple(pieces), wild
 
 
 def _bracket(pattern: str, at: int) -> tuple[str, int] | None:
