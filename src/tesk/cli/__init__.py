@@ -11,6 +11,10 @@ def main() -> None:
     Exit codes: 0 as wished, 1 a task or an operation failed, 2 wrong usage, 3 no server answers, 130
     interrupted.
     """
+    import sys
+
+    # httpx would import its own command line, with rich and click: 0.1 s that each of our commands would pay
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     from tesk.cli.app import app
     from tesk.cli.faults import expected, tell
 

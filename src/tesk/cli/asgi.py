@@ -14,6 +14,8 @@ import httpx
 
 __all__ = ["AppTransport"]
 
+_LAST_SECONDS = 5.0
+
 Message = MutableMapping[str, Any]
 App = Callable[
     [MutableMapping[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
@@ -60,6 +62,7 @@ class _Exchange(httpx.AsyncByteStream):
         self._messages: asyncio.Queue[Message | None] = asyncio.Queue(maxsize=4)
         self._left = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
+        self._whole = False
 
     def run(self, app: App, scope: dict[str, Any]) -> None:
         async def work() -> None:
@@ -85,6 +88,7 @@ class _Exchange(httpx.AsyncByteStream):
         while (message := await self.next()) is not None:
             yield message.get("body", b"")
             if not message.get("more_body"):
+                self._whole = True
                 return
 
     async def aclose(self) -> None:
@@ -92,11 +96,11 @@ class _Exchange(httpx.AsyncByteStream):
         self._left.set()
         if self._work is None:
             return
-        while not self._work.done():
-            # let it finish what it would still send, then end it
-            while not self._messages.empty():
-                self._messages.get_nowait()
+        if self._whole:
+            # all was sent: what is left to do is the application's own
+            await asyncio.wait([self._work], timeout=_LAST_SECONDS)
+        if not self._work.done():
             self._work.cancel()
-            await asyncio.wait([self._work], timeout=1)
+            await asyncio.wait([self._work])
         if not self._work.cancelled() and (error := self._work.exception()) is not None:
             raise error

@@ -99,7 +99,9 @@ class Composed:
         return "file://" + quote(real, safe=_SAFE_IN_FILE_URL)
 
     def _allow(self, path: str, kind: str) -> None:
-        self.roots.add(path if kind == "DIRECTORY" else os.path.dirname(path))
+        root = Path(path if kind == "DIRECTORY" else os.path.dirname(path))
+        # the directories of an output may still have to be made
+        self.roots.add(str(next(one for one in (root, *root.parents) if one.is_dir())))
 
 
 def compose(wanted: Wanted) -> Composed:

@@ -21,7 +21,9 @@ __all__ = ["exit_code", "follow", "run_to_end", "run_until_interrupted", "tell_f
 _POLL = 0.25
 _CANCEL_SECONDS = 30.0
 _LAST_WORDS_SECONDS = 5.0
+_COMPARED = 8 * 2**20  # more than any log holds
 Stream = Literal["stdout", "stderr"]
+Shown = dict[tuple[int, Stream], bytearray]
 _STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
 
 
@@ -72,7 +74,7 @@ async def _terminated_as_cancelled() -> AsyncIterator[None]:
 
 async def follow(client: AsyncClient, task_id: str, streams: Iterable[Stream]) -> Task:
     """Copy `streams` of each executor to ours until the task has ended; the task, in full."""
-    shown: set[tuple[int, Stream]] = set()
+    shown: Shown = {}
     copying = asyncio.create_task(_copy_running(client, task_id, tuple(streams), shown))
     waiting = asyncio.create_task(client.wait([task_id], poll=_POLL))
     try:
@@ -88,18 +90,21 @@ async def follow(client: AsyncClient, task_id: str, streams: Iterable[Stream]) -
         waiting.cancel()
         await asyncio.wait({copying, waiting})
     task = await client.get(task_id, "FULL")
-    logs = (task.get("logs") or [{}])[-1].get("logs") or []
-    for number, log in enumerate(logs):
-        for stream in streams:
-            if (number, stream) not in shown:
-                await _write(stream, str(log.get(stream) or "").encode())
+    await _show_rest(task, streams, shown)
     return task
 
 
-async def _copy_running(
-    client: AsyncClient, task_id: str, streams: tuple[Stream, ...], shown: set[tuple[int, Stream]]
-) -> None:
-    """Copy what each executor writes while it runs; `shown` is told which streams were followed."""
+async def _show_rest(task: Task, streams: Iterable[Stream], shown: Shown) -> None:
+    """Show what was written before we followed it, or after we lost it: the task's log has it."""
+    for number, log in enumerate((task.get("logs") or [{}])[-1].get("logs") or []):
+        for stream in streams:
+            before, stored = shown.get((number, stream), b""), str(log.get(stream) or "").encode()
+            if stored.startswith(before):
+                await _write(stream, stored[len(before) :])
+
+
+async def _copy_running(client: AsyncClient, task_id: str, streams: tuple[Stream, ...], shown: Shown) -> None:
+    """Copy what each executor writes while it runs; `shown` is told the beginning of each stream."""
     pause = 0.02
     while (state := (await client.get(task_id, "MINIMAL")).get("state", "")) != State.RUNNING:
         if state in TERMINAL:
@@ -111,11 +116,13 @@ async def _copy_running(
         await asyncio.gather(*(_copy(client, task_id, number, stream, shown) for stream in streams))
 
 
-async def _copy(client: AsyncClient, task_id: str, number: int, stream: Stream, shown: set[tuple[int, Stream]]) -> None:
+async def _copy(client: AsyncClient, task_id: str, number: int, stream: Stream, shown: Shown) -> None:
     try:
         async with aclosing(client.logs(task_id, number, stream, follow=True)) as pieces:
             async for piece in pieces:
-                shown.add((number, stream))
+                before = shown.setdefault((number, stream), bytearray())
+                if len(before) <= _COMPARED:
+                    before += piece
                 await _write(stream, piece)
     except ServerUnreachableError:
         return  # whoever waits for the task says so

@@ -23,7 +23,8 @@ def _files(short: str, long: str, text: str) -> Any:
 def run(
     command: Annotated[str, typer.Argument(help="The command, in quotes.", metavar="COMMAND")],
     image: Annotated[
-        str | None, typer.Option("--image", "-c", help="Container image; without one, the sandbox runs it.")
+        str | None,
+        typer.Option("--image", "-c", help="Container image; without one, the sandbox runs it.", metavar="IMAGE"),
     ] = None,
     inputs: Annotated[list[str] | None, _files("-i", "--in", "A file; $NAME is its path.")] = None,
     input_directories: Annotated[list[str] | None, _files("-I", "--in-dir", "A directory to read.")] = None,
@@ -47,10 +48,10 @@ def run(
     volume: Annotated[
         list[str] | None, typer.Option(help="An empty directory in the container.", metavar="PATH")
     ] = None,
-    cpu: Annotated[float | None, typer.Option(min=0, help="Cores.")] = None,
-    ram: Annotated[float | None, typer.Option(min=0, help="Memory in gigabytes.")] = None,
-    disk: Annotated[float | None, typer.Option(min=0, help="Disk in gigabytes.")] = None,
-    name: Annotated[str | None, typer.Option(help="The task's name.")] = None,
+    cpu: Annotated[float | None, typer.Option(min=0, help="Cores.", metavar="CORES")] = None,
+    ram: Annotated[float | None, typer.Option(min=0, help="Memory in gigabytes.", metavar="GB")] = None,
+    disk: Annotated[float | None, typer.Option(min=0, help="Disk in gigabytes.", metavar="GB")] = None,
+    name: Annotated[str | None, typer.Option(help="The task's name.", metavar="NAME")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A tag.", metavar="KEY=VALUE")] = None,
     shell: Annotated[
         bool, typer.Option("--sh/--exec", help="Run it by /bin/sh -c, or split into words and no shell.")

@@ -1,0 +1,98 @@
+"""`tesk run` without a server: a command, its files, its words, its exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from tests.cli.command import run_tesk, start
+
+pytestmark = pytest.mark.usefixtures("sandbox")
+
+
+def test_a_command_turns_a_file_into_a_file(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("one\ntwo\nthree\n")
+    result = run_tesk("run", "wc -l < $in > $out", "-i", "in=README.md", "-o", "out=n.txt", cwd=tmp_path)
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert (tmp_path / "n.txt").read_text().strip() == "3"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["README.md", "n.txt"]
+
+
+def test_what_the_command_writes_and_its_exit_code_are_ours(tmp_path: Path) -> None:
+    result = run_tesk("run", "echo out; echo err >&2; exit 7", cwd=tmp_path)
+    assert (result.code, result.out) == (7, "out\n")
+    assert result.err.splitlines() == ["err", "tesk: executor 0 ended with exit code 7"]
+
+
+def test_directories_contents_and_redirects(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "x").write_text("in d\n")
+    (tmp_path / "script").write_text("cat $d/x - > $r/y; echo said; echo cried >&2\n")
+    (tmp_path / "words").write_text("from stdin\n")
+    streams = ("--stdin", "words", "--stdout", "said", "--stderr", "cried")
+    files = ("-C", "s=script", "-I", "d=d", "-O", "r=made/here")
+    result = run_tesk("run", ". $s", *files, *streams, cwd=tmp_path)
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert (tmp_path / "made/here/y").read_text() == "in d\nfrom stdin\n"
+    assert (tmp_path / "said").read_text() == "said\n"
+    assert (tmp_path / "cried").read_text() == "cried\n"
+
+
+def test_an_output_that_is_not_made_is_told_by_name(tmp_path: Path) -> None:
+    result = run_tesk("run", "true", "-o", "out=n.txt", cwd=tmp_path)
+    assert result.code == 1
+    assert "/data/outputs/out/n.txt" in result.err
+    assert "Traceback" not in result.err
+    assert not (tmp_path / "n.txt").exists()
+
+
+def test_a_refused_task_tells_every_reason(tmp_path: Path) -> None:
+    result = run_tesk("run", "true", "-w", "relative", "--cpu", "100000", cwd=tmp_path)
+    assert result.code == 1
+    assert len(result.err.splitlines()) == 2
+    assert "workdir" in result.err
+    assert "100000" in result.err
+
+
+def test_output_comes_while_the_command_runs(tmp_path: Path) -> None:
+    with start("run", "echo first; sleep 1.5; echo second", cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "first\n"
+        seen = time.monotonic()
+        assert process.stdout.readline() == "second\n"
+        assert time.monotonic() - seen > 0.7
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_ends_the_command_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    marker = f"{os.getpid()}.{int(number)}"
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    with start("run", f"echo started; sleep 612.{marker}", cwd=tmp_path, tmpdir=temporary) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert list(temporary.iterdir()) == []
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert f"sleep 612.{marker}" not in running
+
+
+def test_a_reader_that_goes_away_ends_the_command(tmp_path: Path) -> None:
+    with start("run", "while echo y; do :; done", cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "y\n"
+        process.stdout.close()
+        assert process.stderr is not None
+        err = process.stderr.read()
+        process.wait(30)
+    assert "Traceback" not in err
+    assert process.returncode == 130
