@@ -155,7 +155,7 @@ def test_no_server_is_exit_code_3(call: Call, monkeypatch: pytest.MonkeyPatch) -
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         monkeypatch.setenv("TES_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
-        for command in (["list"], ["cancel", "x"], ["logs", "x"], ["get", "x"]):
+        for command in (["list"], ["cancel", "x"], ["logs", "x"], ["get", "x"], ["wait", "x"]):
             result = call(*command)
             assert result.code == 3
             assert re.fullmatch(r"tesk: no TES server answers at http://127.0.0.1:\d+: .*\n", result.err)

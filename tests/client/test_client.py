@@ -20,9 +20,7 @@ TASK = {"executors": [{"image": "alpine", "command": ["true"]}]}
 class TesServer:
     """Tasks in a dictionary; each `get` moves a task one step along `steps`."""
 
-    def __init__(
-        self, prefix: str = "/ga4gh/tes/v1", steps: tuple[str, ...] = ("QUEUED", "COMPLETE")
-    ) -> None:
+    def __init__(self, prefix: str = "/ga4gh/tes/v1", steps: tuple[str, ...] = ("QUEUED", "COMPLETE")) -> None:
         self.prefix = prefix
         self.steps = steps
         self.tasks: dict[str, dict[str, Any]] = {}
@@ -221,9 +219,7 @@ async def test_list_walks_every_page_with_the_same_filters(call: Both) -> None:
     server = TesServer(steps=("QUEUED",))
     call.open(server)
     ids = [await call("create", TASK) for _ in range(5)]
-    found = await call(
-        "list", name_prefix="a", state="QUEUED", tags={"k": "v", "any": ""}, view="BASIC", page_size=2
-    )
+    found = await call("list", name_prefix="a", state="QUEUED", tags={"k": "v", "any": ""}, view="BASIC", page_size=2)
     assert [one["id"] for one in found] == ids[::-1]
     filters = [("view", "BASIC"), ("name_prefix", "a"), ("state", "QUEUED")]
     tags = [("tag_key", "k"), ("tag_value", "v"), ("tag_key", "any"), ("tag_value", "")]
@@ -310,6 +306,17 @@ async def test_wait_ends_when_the_server_stays_away(call: Both) -> None:
         await call("wait", ids, patience=0.1)
 
 
+async def test_wait_does_not_hope_for_a_server_that_never_answered(call: Both) -> None:
+    def away(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    call.open(away)
+    began = time.monotonic()
+    with pytest.raises(ServerUnreachableError):
+        await call("wait", ["x"], patience=30)
+    assert time.monotonic() - began < 5
+
+
 async def test_wait_refuses_an_unknown_id_at_once(call: Both) -> None:
     call.open(TesServer())
     with pytest.raises(ClientError, match="there is no task nope"):
@@ -347,9 +354,7 @@ async def test_logs_are_the_bytes_that_were_written(call: Both) -> None:
 async def test_logs_of_an_unknown_task_tell_the_servers_sentence(call: Both) -> None:
     server = TesServer()
     server.before = lambda request: (
-        httpx.Response(404, json={"detail": "there is no task x"})
-        if request.url.path.endswith("/logs")
-        else None
+        httpx.Response(404, json={"detail": "there is no task x"}) if request.url.path.endswith("/logs") else None
     )
     call.open(server)
     with pytest.raises(ClientError, match="^there is no task x$"):

@@ -126,7 +126,11 @@ class AsyncClient:
         `poll` is the longest pause in seconds, `patience` how long the server may be away. `changed` is told
         each change of state. Raises WaitTimeoutError after `timeout` seconds.
         """
-        return await self._run(operations.wait(ids, timeout=timeout, poll=poll, patience=patience, changed=changed))
+        return await self._run(
+            operations.wait(
+                ids, timeout=timeout, poll=poll, patience=patience, changed=changed, reached=self._prefix is not None
+            )
+        )
 
     async def logs(
         self,

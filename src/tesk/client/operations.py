@@ -8,6 +8,7 @@ else.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -206,16 +207,18 @@ def wait(
     poll: float,
     patience: float,
     changed: Changed | None,
+    reached: bool,
     clock: Callable[[], float] = time.monotonic,
 ) -> Operation[dict[str, str]]:
     """Ask until every task has ended; the last state of each, in the order given.
 
-    Pauses grow from 50 ms to `poll` seconds while nothing changes. A server that does not answer is asked
-    again for `patience` seconds (it may be restarting). Raises WaitTimeoutError after `timeout` seconds,
-    ClientError for an id that the server does not know.
+    Pauses grow from 50 ms to `poll` seconds while nothing changes. A server that has answered once (`reached`:
+    before this call) and does not now is asked again for `patience` seconds, since it may be restarting.
+    Raises WaitTimeoutError after `timeout` seconds, ClientError for an id that the server does not know.
     """
     states: dict[str, str] = dict.fromkeys(ids, "")
-    began = answered = clock()
+    began = clock()
+    answered = began if reached else -math.inf
     pause = 0.05
     while pending := [one for one, state in states.items() if state not in TERMINAL]:
         moved = False

@@ -131,7 +131,11 @@ class Client:
         `poll` is the longest pause in seconds, `patience` how long the server may be away. `changed` is told
         each change of state. Raises WaitTimeoutError after `timeout` seconds.
         """
-        return self._run(operations.wait(ids, timeout=timeout, poll=poll, patience=patience, changed=changed))
+        return self._run(
+            operations.wait(
+                ids, timeout=timeout, poll=poll, patience=patience, changed=changed, reached=self._prefix is not None
+            )
+        )
 
     def logs(
         self,
