@@ -12,7 +12,7 @@ from tests.cli.command import run_tesk
 
 from tesk.cli.demo import fastq, work
 
-AWKS = {"mawk": "mawk", "gawk": "gawk", "busybox": "busybox awk", "original": "original-awk"}
+AWKS = {"mawk": "mawk", "gawk": "gawk", "busybox": "busybox awk", "original-awk": "original-awk"}
 
 
 @pytest.mark.usefixtures("sandbox")

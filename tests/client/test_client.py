@@ -142,7 +142,7 @@ async def test_finds_a_tes_1_0_server_by_its_old_service_info(call: Both) -> Non
 
 async def test_a_server_that_asks_for_credentials_is_found_and_its_sentence_told(call: Both) -> None:
     call.open(lambda request: httpx.Response(401, json={"detail": "send a bearer token"}))
-    with pytest.raises(ClientError, match="^send a bearer token$") as caught:
+    with pytest.raises(ClientError, match=r"^send a bearer token$") as caught:
         await call("create", TASK)
     assert caught.value.status == 401
 
@@ -357,5 +357,5 @@ async def test_logs_of_an_unknown_task_tell_the_servers_sentence(call: Both) -> 
         httpx.Response(404, json={"detail": "there is no task x"}) if request.url.path.endswith("/logs") else None
     )
     call.open(server)
-    with pytest.raises(ClientError, match="^there is no task x$"):
+    with pytest.raises(ClientError, match=r"^there is no task x$"):
         await call("logs", "x")
