@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -113,6 +112,8 @@ async def _store(config: Config) -> Finding:
 
 async def _engines(config: Config) -> AsyncIterator[Finding]:
     """Each engine, tried in a directory of its own: a server that runs here is left alone."""
+    import tempfile
+
     from tesk.backends.local.backend import LocalOptions, make_engines
     from tesk.backends.local.engine import EngineUnavailable
 
