@@ -88,7 +88,7 @@ def postgresql() -> Iterator[PostgresServer]:
         if server.user is not None:
             shutil.chown(directory, server.user)
         data = str(directory / "data")
-        server.run("initdb", "-D", data, "-U", "tesk", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C.UTF-8")
+        server.run("initdb", "-D", data, "-U", "tesk", "-A", "trust", "-E", "UTF8", "--no-sync", *_locale(programs))
         server.start()
         yield server
         server.stop(for_good=True)
@@ -102,6 +102,14 @@ def _user() -> str | None:
         return None
     known = {one.pw_name for one in pwd.getpwall()}
     return "postgres" if "postgres" in known else "nobody"
+
+
+def _locale(programs: Path) -> list[str]:
+    """A locale that does not sort bytewise, so that a column without its own collation is found out."""
+    version = subprocess.run([programs / "postgres", "-V"], capture_output=True, text=True, check=True).stdout
+    if int(version.split()[2].split(".")[0]) < 15:
+        return ["--locale=C.UTF-8"]
+    return ["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en-US"]
 
 
 def _programs() -> Path | None:

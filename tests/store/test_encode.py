@@ -8,7 +8,7 @@ from typing import Any
 from tests.store.tasks import CREATED
 
 from tesk.plan.model import Delivery, ExecutorPlan, Plan, Transfer
-from tesk.store import encode_log, encode_task
+from tesk.store import encode_log, encode_task, noted_log
 from tesk.store.encode import encode_json
 from tesk.taskmaster.report import ExecutorEnd, OutputFile, Report
 from tesk.tes.models import TesTask
@@ -129,6 +129,25 @@ def test_a_report_of_nothing_has_the_required_lists_and_no_nulls() -> None:
     log = encode_log(Report(State.INITIALIZING))
     assert json.loads(log.basic) == {"logs": [], "outputs": []}
     assert log.full is None
+
+
+def test_sentences_are_added_to_what_is_known_of_an_attempt() -> None:
+    stored = encode_log(Report(State.RUNNING, start_time="2026-01-01T00:00:00Z"), ["a note"])
+    noted = noted_log(stored.full, ["it was lost"], end_time=CREATED)
+    assert noted.full is not None
+    assert json.loads(noted.full) == {
+        "logs": [],
+        "start_time": "2026-01-01T00:00:00Z",
+        "end_time": CREATED,
+        "outputs": [],
+        "system_logs": ["a note", "it was lost"],
+    }
+    assert "system_logs" not in json.loads(noted.basic)
+    assert json.loads(noted_log(None, ["x"], end_time=CREATED).basic) == {
+        "logs": [],
+        "outputs": [],
+        "end_time": CREATED,
+    }
 
 
 def test_a_file_name_that_is_not_utf8_can_be_told() -> None:

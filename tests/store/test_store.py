@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tests.store.tasks import CREATED, log, new_task, shown
 
-from tesk.store import Change, Event, NewTask, QueuedTask, Store, StoreError
+from tesk.store import ActiveTask, Change, Event, NewTask, QueuedTask, Store, StoreError
 from tesk.tes.states import State
 from tesk.tes.views import View
 
@@ -54,6 +54,14 @@ async def test_an_id_is_never_used_twice(store: Store) -> None:
 async def test_an_id_that_json_would_escape_is_refused(store: Store, id: str) -> None:
     with pytest.raises(ValueError, match="a task's id consists of"):
         await store.create(new_task(id))
+
+
+async def test_find_says_where_any_task_stands(store: Store) -> None:
+    await store.create(new_task("t"))
+    await store.retry("t", 1, log("lost"))
+    await store.apply([Change("t", 2, State.COMPLETE)])
+    assert await store.find("t") == ActiveTask("t", State.COMPLETE, 2)
+    assert await store.find("nobody") is None
 
 
 async def test_a_body_that_is_no_object_is_refused(store: Store) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Mapping
 from contextlib import closing
 
 from tests.store.tasks import log, new_task, shown
 
 from tesk.store import ActiveTask, Change, Event, Store
 from tesk.store.database import database_at
+from tesk.store.statements import Statements
 from tesk.tes.states import TERMINAL, State
 from tesk.tes.views import View
 
@@ -25,11 +27,14 @@ LEGAL = {
 """Within one attempt; QUEUED is entered by a new attempt alone."""
 
 
-async def force(place: str, id: str, state: State) -> None:
-    """Set a state behind the store's back, also one that TESK never gives."""
+def force(place: str, states: Mapping[str, State]) -> None:
+    """Set tasks' states behind the store's back, also those that TESK never gives."""
     database = database_at(place)
-    with closing(database.connect(writing=True)) as connection:
-        connection.cursor().execute(f"UPDATE tasks SET state = '{state.value}' WHERE id = '{id}'")
+    with closing(database.connect(writing=True)) as connection, closing(connection.cursor()) as cursor:
+        cursor.execute(database.begin)
+        for id, state in states.items():
+            cursor.execute(f"UPDATE tasks SET state = '{state.value}' WHERE id = '{id}'")
+        cursor.execute("COMMIT")
 
 
 async def words(store: Store, id: str) -> list[str]:
@@ -39,9 +44,8 @@ async def words(store: Store, id: str) -> list[str]:
 
 async def test_every_transition_that_is_not_legal_is_refused(store: Store, place: str) -> None:
     pairs = list(itertools.product(State, State))
-    for number, (before, _) in enumerate(pairs):
-        await store.create(new_task(f"t{number}"))
-        await force(place, f"t{number}", before)
+    await asyncio.gather(*(store.create(new_task(f"t{number}")) for number in range(len(pairs))))
+    force(place, {f"t{number}": before for number, (before, _) in enumerate(pairs)})
     answers = await store.apply([Change(f"t{number}", 1, after) for number, (_, after) in enumerate(pairs)])
     for number, (before, after) in enumerate(pairs):
         legal = (before, after) in LEGAL
@@ -53,11 +57,9 @@ async def test_a_refused_change_leaves_the_log_alone_too(store: Store, place: st
     stays = {(state, state) for state in (Q, I, R, State.CANCELING)}
     on_the_way_out = {(State.CANCELING, state) for state in (Q, I, R)}
     pairs = list(itertools.product(State, State))
-    for number, (before, _) in enumerate(pairs):
-        id = f"t{number}"
-        await store.create(new_task(id))
-        assert await store.apply([Change(id, 1, None, log("old"))]) == [True]
-        await force(place, id, before)
+    await asyncio.gather(*(store.create(new_task(f"t{number}")) for number in range(len(pairs))))
+    assert all(await store.apply([Change(f"t{number}", 1, None, log("old")) for number in range(len(pairs))]))
+    force(place, {f"t{number}": before for number, (before, _) in enumerate(pairs)})
     answers = await store.apply([Change(f"t{number}", 1, after, log("new")) for number, (_, after) in enumerate(pairs)])
     for number, pair in enumerate(pairs):
         kept = pair in LEGAL or pair in stays or pair in on_the_way_out
@@ -143,7 +145,8 @@ async def test_a_lost_attempt_is_logged_and_the_next_is_queued(store: Store) -> 
 async def test_only_a_task_that_waits_or_runs_is_tried_again(store: Store, place: str) -> None:
     for state in State:
         await store.create(new_task(state))
-        await force(place, state, state)
+    force(place, {state: state for state in State})
+    for state in State:
         again = state in (Q, I, R)
         assert await store.retry(state, 1, log("x")) is again, state
         assert await store.state(state) is (Q if again else state)
@@ -171,6 +174,31 @@ async def test_cancel_and_complete_at_once_exactly_one_wins(place: str) -> None:
         assert await words(other, id) == (["done"] if completed else [])
     await one.close()
     await other.close()
+
+
+async def test_a_late_log_does_not_replace_the_last_one_of_another_server(store: Store, place: str) -> None:
+    """The other server's transaction is open while ours begins to wait for it."""
+    await store.create(new_task("t"))
+    assert await store.apply([Change("t", 1, R, log("running"))]) == [True]
+    database = database_at(place)
+    statements = Statements(database.dialect)
+    end = log("end")
+    with closing(database.connect(writing=True)) as connection, closing(connection.cursor()) as cursor:
+        cursor.execute(database.begin)
+        statements.enter[State.COMPLETE].run(cursor, id="t", attempt=1, now=0)
+        statements.log.run(cursor, id="t", attempt=1, log_basic=end.basic, log_full=end.full)
+        late = [
+            asyncio.ensure_future(store.apply([Change("t", 1, R, log("late"))])),
+            asyncio.ensure_future(store.apply([Change("t", 1, None, log("late"))])),
+            asyncio.ensure_future(store.retry("t", 1, log("late"))),
+        ]
+        canceling = asyncio.ensure_future(store.cancel("t"))
+        await asyncio.wait([*late, canceling], timeout=0.3)
+        assert not any(one.done() for one in (*late, canceling))
+        cursor.execute("COMMIT")
+    assert await asyncio.gather(*late) == [[False], [False], False]
+    assert await canceling is State.COMPLETE
+    assert await words(store, "t") == ["end"]
 
 
 async def test_many_servers_in_each_others_way_lose_no_change(place: str) -> None:

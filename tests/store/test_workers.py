@@ -17,6 +17,7 @@ from tests.store.tasks import all_ids, log, new_task, shown
 
 from tesk.store import Change, Query, Store, StoreError
 from tesk.store import database as database_module
+from tesk.store.database import Cursor
 from tesk.tes.states import State
 
 
@@ -31,6 +32,26 @@ async def test_a_failing_write_does_no_harm_to_its_neighbours(store: Store) -> N
         assert isinstance(answer, StoreError) if id == "taken" else answer is None
     assert sorted(await all_ids(store, Query(page_size=7))) == sorted({*names})
     assert sorted(await all_ids(store, Query(tags=(("a", "b"),)))) == sorted({*names} - {"taken"})
+
+
+async def test_a_connection_that_dies_in_the_middle_of_a_group_costs_nobody_a_write(
+    postgresql: PostgresServer,
+) -> None:
+    store = await Store.open(postgresql.new_database())
+    died: list[int] = []
+
+    def die_once(cursor: Cursor) -> None:
+        if not died:
+            cursor.execute("SELECT pg_backend_pid()")
+            died.append(cursor.fetchone()[0])
+            cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    writes = [store.create(new_task(f"t{number}")) for number in range(20)]
+    writes.insert(10, store._workers.write(die_once))  # type: ignore[arg-type]
+    await asyncio.gather(*writes)
+    assert died
+    assert await store.counts() == {State.QUEUED: 20}
+    await store.close()
 
 
 async def test_writes_of_one_caller_are_kept_in_its_order(store: Store) -> None:

@@ -5,7 +5,7 @@ What runs on the hot paths is the text and a dict for the driver; SQLAlchemy its
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -38,6 +38,10 @@ class Statement:
         """Execute on `cursor`, and hand it back."""
         cursor.execute(self.sql, {**self.constants, **parameters})
         return cursor
+
+    def run_each(self, cursor: Cursor, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Execute once for each of `rows`, without waiting in between where the driver can."""
+        cursor.executemany(self.sql, [{**self.constants, **row} for row in rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +187,7 @@ class Statements:
     def _page(self, filters: Filters) -> Statement:
         """The statement for one shape of list; `limit` is one more than the page, to see whether there is another."""
         chosen = sa.select(tasks.c.seq, tasks.c.id, tasks.c.state)
+        seq: sa.ColumnElement[int] = tasks.c.seq
         for index, exact in enumerate(filters.tags):
             tag = tags.alias(f"tag_{index}")
             at = [
@@ -191,10 +196,12 @@ class Statements:
             ]
             if exact:
                 at.append(tag.c.value == sa.bindparam(f"value_{index}", type_=sa.Text()))
+                # The index of values is in this order: SQLite then stops at the end of the page and sorts nothing.
+                seq = tag.c.seq
             chosen = chosen.join(tag, sa.and_(*at))
         start: sa.ColumnElement[str] = sa.literal_column(NAME_START, sa.Text())
         if filters.before:
-            chosen = chosen.where(tasks.c.seq < _SEQ)
+            chosen = chosen.where(seq < _SEQ)
         if filters.state:
             chosen = chosen.where(tasks.c.state == sa.bindparam("state", type_=sa.Text()))
         if filters.name_from:
@@ -206,7 +213,7 @@ class Statements:
             chosen = chosen.where(
                 sa.func.substr(tasks.c.name, 1, length) == sa.bindparam("name_whole", type_=sa.Text())
             )
-        chosen = chosen.order_by(tasks.c.seq.desc()).limit(_LIMIT)
+        chosen = chosen.order_by(seq.desc()).limit(_LIMIT)
         if filters.view is View.MINIMAL:
             return self._compile(chosen)
         page = chosen.subquery("page")

@@ -82,7 +82,8 @@ class Store:
             "plan": task.plan,
         }
         log = encode_log(Report(State.QUEUED), task.notes) if task.notes else None
-        tags = {tag_term(key): tag_term(value) for key, value in task.tags.items()}
+        terms = {tag_term(key): tag_term(value) for key, value in task.tags.items()}
+        tags = [{"id": task.id, "key": key, "value": value} for key, value in terms.items()]
         name = None if task.name is None else name_term(task.name)
 
         def write(cursor: Cursor) -> None:
@@ -90,8 +91,8 @@ class Store:
             if cursor.rowcount != 1:
                 raise StoreError(f"There is a task with the id {task.id} already: create the task again.")
             self._sql.insert_body.run(cursor, id=task.id, **body)
-            for key, value in tags.items():
-                self._sql.insert_tag.run(cursor, id=task.id, key=key, value=value)
+            if tags:
+                self._sql.insert_tag.run_each(cursor, tags)
             if log is not None:
                 self._log(cursor, task.id, 1, log)
 

@@ -16,9 +16,6 @@ __all__ = ["Reader", "Work", "Workers", "Writer"]
 
 T = TypeVar("T")
 
-_GROUP = 256
-"""The most writes in one transaction, so that none waits long for the others."""
-
 _TRIES = 5
 """How often a transaction is tried that other servers' transactions got in the way of."""
 
@@ -32,6 +29,7 @@ class Work:
     committed: Callable[[Any], None] | None = None
     result: Any = None
     error: Exception | None = None
+    kept: bool = False
 
     def attempt(self, cursor: Cursor) -> None:
         """Run, and keep the result or the error."""
@@ -46,6 +44,8 @@ class _Worker(threading.Thread):
     """A thread with a connection of its own, fed by a queue; None in the queue ends it."""
 
     writing = False
+    most = 1
+    """How many pieces of work are done, and told of, together."""
 
     def __init__(
         self, database: Database, queue: SimpleQueue[Work | None], loop: asyncio.AbstractEventLoop, name: str
@@ -62,7 +62,7 @@ class _Worker(threading.Thread):
             while (first := self._queue.get()) is not None:
                 group = [first]
                 last = False
-                while len(group) < _GROUP and not last:
+                while len(group) < self.most and not last:
                     try:
                         more = self._queue.get_nowait()
                     except Empty:
@@ -135,6 +135,8 @@ def _resolve(group: list[Work], loop: asyncio.AbstractEventLoop) -> None:
 class Reader(_Worker):
     """Runs each read as one statement, which is one consistent look at the database."""
 
+    most = 4  # one thread must not take what another is free for, behind a long list
+
     def _serve(self, group: list[Work]) -> None:
         for work in group:
             self._read(work)
@@ -161,51 +163,55 @@ class Reader(_Worker):
 class Writer(_Worker):
     """Group commit: what came while the last transaction was made durable goes into the next one together.
 
-    Each piece of work has a savepoint, so a failing one fails alone. Nobody hears of success before COMMIT has
-    returned.
+    Where one of a group fails, nothing of the group is kept and each is run again in a transaction of its own, so that
+    it fails alone. That is rare, and a savepoint for each would cost every write two more round trips. Nobody hears of
+    success before COMMIT has returned.
     """
 
     writing = True
+    most = 256  # none waits long for the others
 
     def _serve(self, group: list[Work]) -> None:
         try:
-            self._commit(group)
-        except Exception as error:  # noqa: BLE001 - every caller of the group gets it
-            if self._database.retryable(error):
+            if len(group) == 1 or not self._commit(group):
                 for work in group:
                     self._commit_alone(work)
-            else:
-                _fail(group, error)
+        except Exception as error:  # noqa: BLE001 - everybody who waits gets it
+            for work in group:
+                if not work.kept:
+                    work.error = work.error or error
         self._settle(group)
 
     def _commit_alone(self, work: Work) -> None:
-        """Other servers hold, in another order, the rows that the group needs: one at a time cannot deadlock."""
-        for tries_left in reversed(range(_TRIES)):
-            try:
-                self._commit([work])
-                return
-            except Exception as error:  # noqa: BLE001 - the caller gets it
-                work.error = error
-                if not (tries_left and self._database.retryable(error)):
-                    return
+        """Run `work`, again when another server's transaction gets in its way, within bounds.
 
-    def _commit(self, group: list[Work]) -> None:
+        Two servers' groups may deadlock over rows that they take in another order; one at a time they cannot.
+        """
+        for _ in range(_TRIES):
+            if self._commit([work]) or work.error is None or not self._database.retryable(work.error):
+                return
+
+    def _commit(self, group: list[Work]) -> bool:
+        """Run `group` in one transaction; whether it was kept. False when a piece of work has failed.
+
+        Raises what BEGIN or COMMIT raised: then none of it may be run again.
+        """
         cursor = self._begin()
         try:
             for work in group:
-                cursor.execute("SAVEPOINT work")
                 work.attempt(cursor)
                 if work.error is not None:
-                    if self._database.retryable(work.error):
-                        raise work.error
-                    cursor.execute("ROLLBACK TO SAVEPOINT work")
-                cursor.execute("RELEASE SAVEPOINT work")
+                    self._roll_back(cursor)
+                    return False
             cursor.execute("COMMIT")
         except BaseException:
             self._roll_back(cursor)
             raise
         finally:
             cursor.close()
+        for work in group:
+            work.kept = True
+        return True
 
     def _begin(self) -> Cursor:
         cursor = self._cursor()
@@ -226,12 +232,6 @@ class Writer(_Worker):
         except self._database.errors:
             # Either the database has rolled back by itself or the connection is of no use: a new one knows nothing.
             self._disconnect()
-
-
-def _fail(group: list[Work], error: Exception) -> None:
-    """A transaction that did not commit took all of its work with it."""
-    for work in group:
-        work.error = work.error or error
 
 
 class Workers:
