@@ -56,9 +56,7 @@ def versitygw() -> str:
         found = subprocess.run([tool, "tool", "versitygw"], capture_output=True, text=True, check=False)
         if found.returncode == 0 and Path(found.stdout.strip()).is_file():
             return found.stdout.strip()
-    pytest.skip(
-        "no S3 server here: put versitygw on the PATH, or its path into the variable TESK_TEST_VERSITYGW"
-    )
+    pytest.skip("no S3 server here: put versitygw on the PATH, or its path into the variable TESK_TEST_VERSITYGW")
 
 
 @pytest.fixture(scope="session")
@@ -171,6 +169,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         answer = self._begin()
         body = self.rfile.read(int(self.headers["content-length"]))
+        if len(body) < int(self.headers["content-length"]):
+            self.close_connection = True
+            return
         if answer and answer.status:
             self._status(answer.status, answer.headers)
             return

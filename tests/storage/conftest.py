@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from tests.servers import S3Server, s3_server, web_server
 
 from tesk.storage import S3Options, Source, Storage, StorageOptions
-from tests.servers import S3Server, s3_server, web_server
 
 __all__ = ["s3_server", "web_server"]
 

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.storage.conftest import delivered, fetched
 
 from tesk.storage import Entry, Source, Storage, StorageError, StorageOptions, local
 from tesk.storage.local import Workers, copy_bytes
-from tests.storage.conftest import delivered, fetched
 
 
 @pytest.mark.parametrize("form", ["{}", "file://{}", "file://localhost{}", "FILE://{}"])
@@ -181,9 +181,8 @@ async def test_a_file_that_grows_while_it_is_delivered_is_refused(
     storage: Storage, roots: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "s").write_bytes(b"longer than it said")
-    with open(tmp_path / "s", "rb") as source:
-        with pytest.raises(StorageError, match="changed its size"):
-            await storage.deliver(Source(source.fileno(), 3), f"{roots}/out")
+    with open(tmp_path / "s", "rb") as source, pytest.raises(StorageError, match="changed its size"):
+        await storage.deliver(Source(source.fileno(), 3), f"{roots}/out")
     assert list(roots.iterdir()) == []
 
 
@@ -257,7 +256,7 @@ async def test_a_cancelled_worker_is_awaited_before_its_descriptors_may_be_close
 
 
 async def test_schemes_that_storage_does_not_speak_are_named(storage: Storage, tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="gopher://h/x has a scheme that storage does not speak.*http"):
+    with pytest.raises(StorageError, match=r"gopher://h/x has a scheme that storage does not speak.*http"):
         await fetched(storage, "gopher://me:secret@h/x", tmp_path / "t")
 
 

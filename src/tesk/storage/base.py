@@ -33,7 +33,8 @@ class Source(NamedTuple):
 
 
 class Scheme(Protocol):
-    """One way to reach bytes. Every method raises StorageError, with the URL in it, when it cannot.
+    """One way to reach bytes. Every method raises StorageError, with the URL in it, when it cannot; an
+    OSError is a fault of the descriptor that the caller gave.
 
     Descriptors belong to the caller and stay open until the call has ended, also when it is cancelled. Bytes
     are read and written by position, so that a try that failed half-way can be made again.

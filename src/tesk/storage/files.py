@@ -65,11 +65,11 @@ class FileScheme:
     def _fetch(self, url: str, target: int, stop: Event) -> Fetched:
         with _spoken("read", url):
             source = self._roots.open(file_path(url))
-            try:
-                executable = bool(os.fstat(source).st_mode & 0o111)
-                return Fetched(copy_bytes(source, target, stop), executable)
-            finally:
-                os.close(source)
+        try:
+            executable = bool(os.fstat(source).st_mode & 0o111)
+            return Fetched(copy_bytes(source, target, stop), executable)
+        finally:
+            os.close(source)
 
     def _deliver(self, source: Source, url: str, stop: Event) -> None:
         path = file_path(url)

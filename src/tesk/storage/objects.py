@@ -14,8 +14,10 @@ from tesk.storage.base import Entry, Fetched, Source
 from tesk.storage.errors import StorageError, redact, shown
 from tesk.storage.local import Workers, write_all
 from tesk.storage.options import StorageOptions
+from tesk.storage.retry import Passing, Tries, retrying
 
 if TYPE_CHECKING:
+    from obstore import GetOptions
     from obstore.store import S3Store
 
 __all__ = ["S3Scheme"]
@@ -65,22 +67,20 @@ class S3Scheme:
 
     async def fetch(self, url: str, target: int) -> Fetched:
         """See `Scheme.fetch`."""
-        import obstore
-
         place = self._file(url)
-        store = self._store(place.bucket)
-        at = 0
-        try:
+        download = _Download(self._store(place.bucket), place.key, target, self._workers)
+
+        async def attempt() -> None:
             with self._spoken("read", url):
-                answer = await obstore.get_async(store, place.key)
-                async for block in answer.stream(_BLOCK):
-                    await self._workers.run(lambda _, block=block, at=at: write_all(target, block, at))  # type: ignore[misc]
-                    at += len(block)
+                await download.go_on()
+
+        try:
+            await retrying(attempt, Tries(self._options.retries, self._options.retry_delay))
         except StorageError as error:
-            if error.not_found and await self._is_prefix(store, place.key, url):
+            if error.not_found and await self._is_prefix(place, url):
                 raise StorageError(f"{redact(url)} is a directory, not a file") from error
             raise
-        return Fetched(at)
+        return Fetched(download.at)
 
     async def deliver(self, source: Source, url: str) -> None:
         """See `Scheme.deliver`. An upload that fails or is cancelled is taken back."""
@@ -124,11 +124,11 @@ class S3Scheme:
             raise StorageError(f"{redact(url)} cannot be the URL of a file: it names no key, or one that ends with /")
         return place
 
-    async def _is_prefix(self, store: S3Store, key: str, url: str) -> bool:
+    async def _is_prefix(self, place: _Place, url: str) -> bool:
         import obstore
 
         with self._spoken("list", url):
-            async for page in obstore.list(store, prefix=key, chunk_size=1):
+            async for page in obstore.list(self._store(place.bucket), prefix=place.key, chunk_size=1):
                 return bool(page)
         return False
 
@@ -185,6 +185,10 @@ class S3Scheme:
 
         try:
             yield
+        except Passing as fault:
+            if isinstance(fault.__cause__, BaseError):
+                fault.error = self._said(verb, url, str(fault.__cause__))
+            raise
         except (BaseError, FileNotFoundError) as error:
             raise self._said(verb, url, str(error)) from error
         except ValueError as error:
@@ -212,9 +216,49 @@ class S3Scheme:
         endpoint = self._options.s3.endpoint or _aws_endpoint(self._options.s3.region)
         if "timed out" in text or "TimedOut" in text:
             return f"{redact(endpoint)} did not answer in time"
-        if "error sending request" in text or "error decoding response body" in text:
+        if "error sending request" in text or "body error" in text or "decoding response body" in text:
             return f"{redact(endpoint)} cannot be reached, or cut the connection"
         return shown(text.partition("\n")[0].rpartition(" - ")[2])
+
+
+class _Download:
+    """One object on its way. A request is tried again by obstore; an answer that breaks off, here."""
+
+    def __init__(self, store: S3Store, key: str, target: int, workers: Workers) -> None:
+        self.at = 0
+        self._store = store
+        self._key = key
+        self._target = target
+        self._workers = workers
+        self._etag: str | None = None
+
+    async def go_on(self) -> None:
+        """Ask for what is missing and write it; for all of it, where the object may have changed."""
+        import obstore
+        from obstore.exceptions import GenericError, PreconditionError
+
+        options: GetOptions = {}
+        if self.at and self._etag:
+            options = {"range": {"offset": self.at}, "if_match": self._etag}
+        else:
+            self.at = 0
+            os.ftruncate(self._target, 0)
+        try:
+            answer = await obstore.get_async(self._store, self._key, options=options)
+        except PreconditionError as error:
+            self._etag = None
+            raise Passing(StorageError(f"{shown(self._key)} changed while it was read")) from error
+        self._etag = answer.meta["e_tag"] or None
+        try:
+            async for block in answer.stream(_BLOCK):
+                await self._write(block)
+        except GenericError as error:
+            raise Passing(StorageError(str(error))) from error
+
+    async def _write(self, block: bytes) -> None:
+        at = self.at
+        await self._workers.run(lambda _: write_all(self._target, block, at))
+        self.at += len(block)
 
 
 class _Parts:

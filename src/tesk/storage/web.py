@@ -141,12 +141,31 @@ class _Download:
                     raise Passing(StorageError(f"cannot read {redact(self.url)}: the server sent another part of it"))
                 _check(answer, "read", self.url)
             self._validator = _validator(answer)
-            async for block in answer.aiter_raw(_BLOCK):
-                await self._workers.run(lambda _, block=block, at=self.at: write_all(self._target, block, at))  # type: ignore[misc]
-                self.at += len(block)
-                if self.at - self._furthest > _WORTH_A_NEW_TRY:
-                    self._furthest = self.at
-                    self.tries.renew()
+            await self._take(answer)
+
+    async def _take(self, answer: httpx.Response) -> None:
+        """Write what arrives, in large blocks; also what had arrived when the connection broke."""
+        import httpx
+
+        waiting = bytearray()
+        try:
+            async for block in answer.aiter_raw():
+                waiting += block
+                if len(waiting) >= _BLOCK:
+                    await self._write(waiting)
+        except httpx.TransportError:
+            await self._write(waiting)
+            raise
+        await self._write(waiting)
+
+    async def _write(self, waiting: bytearray) -> None:
+        block, at = bytes(waiting), self.at
+        waiting.clear()
+        await self._workers.run(lambda _: write_all(self._target, block, at))
+        self.at += len(block)
+        if self.at - self._furthest > _WORTH_A_NEW_TRY:
+            self._furthest = self.at
+            self.tries.renew()
 
 
 def _first_byte(answer: httpx.Response) -> int | None:
@@ -199,8 +218,6 @@ async def _spoken(verb: str, url: str) -> AsyncIterator[None]:
         raise Passing(said) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise StorageError(f"cannot {verb} {redact(url)}: {_cause(error)}") from error
-    except OSError as error:
-        raise StorageError(f"cannot {verb} {redact(url)}: {reason(error)}") from error
 
 
 def _cause(error: Exception) -> str:
