@@ -90,6 +90,7 @@ def test_later_sources_win_and_each_value_says_where_it_is_from(write):
         ("server: 5", "tesk.yaml:1: 'server' must hold keys, one a line: host, port,"),
         ("[]", "tesk.yaml:1: the file must hold keys, one a line: state_directory,"),
         ("server:\n  port: [1", "tesk.yaml:3: is not YAML: "),
+        ("a: \x07", "tesk.yaml: is not YAML: "),
         ("a: !!python/object:os.system x", "tesk.yaml:1: unknown key 'a'"),
         ("service:\n  name: !!python/object:os.system x", "tesk.yaml:2: is not YAML: "),
     ],

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel
-from yaml.nodes import MappingNode, Node, ScalarNode
 
 from tesk.config.errors import ConfigError
 from tesk.config.keys import keys, section_of
@@ -17,8 +15,10 @@ from tesk.config.models import Config
 
 __all__ = ["Document", "read_document", "scalar"]
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 KeyPath = tuple[str, ...]
+Node = Any  # yaml.nodes.Node, which has no `id` in the types of PyYAML
+
+_NULL = "tag:yaml.org,2002:null"
 
 
 @dataclass(slots=True)
@@ -43,24 +43,33 @@ def read_document(file: Path) -> Document:
         raise ConfigError([f"{file}: cannot be read: {error.strerror or error}"]) from error
     except UnicodeDecodeError as error:
         raise ConfigError([f"{file}: is not UTF-8 text"]) from error
-    loader = _Loader(text)
+    _read(document, text)
+    return document
+
+
+def _read(document: Document, text: str) -> None:
+    import yaml  # 25 ms that a server without a file need not spend
+
     try:
-        root = loader.get_single_node()
-        if root is not None:
-            _section(document, loader, root, Config, ())
+        loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+        try:
+            root = loader.get_single_node()
+            if root is not None:
+                _section(document, loader, root, Config, ())
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = f"{file}:{mark.line + 1}" if mark else str(file)
+        place = f"{document.file}:{mark.line + 1}" if mark else document.file
         raise ConfigError([f"{place}: is not YAML: {error.problem or error.context}"]) from error
     except yaml.YAMLError as error:
-        raise ConfigError([f"{file}: is not YAML: {error}"]) from error
-    finally:
-        loader.dispose()
-    return document
+        raise ConfigError([f"{document.file}: is not YAML: {error}"]) from error
 
 
 def scalar(text: str) -> Any:
     """The value that `text` would have in the file (`true`, `8000`, `null`); what is no YAML is text."""
+    import yaml
+
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
@@ -68,16 +77,16 @@ def scalar(text: str) -> Any:
 
 
 def _section(document: Document, loader: Any, node: Node, model: type[BaseModel], path: KeyPath) -> None:
-    if isinstance(node, ScalarNode) and node.tag == "tag:yaml.org,2002:null":
+    if node.id == "scalar" and node.tag == _NULL:
         return
-    if not isinstance(node, MappingNode):
+    if node.id != "mapping":
         where = f"'{'.'.join(path)}'" if path else "the file"
         document.faults.append(
             f"{_place(document, node)}: {where} must hold keys, one a line: {', '.join(model.model_fields)}"
         )
         return
     for key_node, value_node in node.value:
-        name = str(key_node.value) if isinstance(key_node, ScalarNode) else "…"
+        name = str(key_node.value) if key_node.id == "scalar" else "…"
         place = _place(document, key_node)
         here = (*path, name)
         found = model.model_fields.get(name)

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-import yaml
-
 from tesk.config.keys import Key, keys, section_at
 from tesk.config.load import Loaded
 from tesk.config.models import Config
@@ -81,6 +79,8 @@ def _value(config: Config, key: Key) -> Any:
 
 
 def _yaml(value: Any) -> str:
+    import yaml
+
     if isinstance(value, Path):
         value = str(value)
     if isinstance(value, tuple):

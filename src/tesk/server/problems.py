@@ -31,6 +31,8 @@ __all__ = [
 MEDIA_TYPE = "application/problem+json"
 MOST_ERRORS = 100
 """More than anybody reads; a body with a million faults must not make an answer of gigabytes."""
+TOO_MANY_ERRORS = 10_000
+"""To look at that many takes 50 ms, in which nobody else is answered."""
 
 
 class Problem(Exception):
@@ -98,6 +100,8 @@ def refused(error: CannotPlan) -> Problem:
 
 def unreadable(error: ValidationError, body: bytes) -> Problem:
     """A body that is no TES task: 400 with every fault and its JSON path."""
+    if error.error_count() > TOO_MANY_ERRORS:
+        return Problem(400, f"The body is not a TES task: it has {error.error_count()} faults, too many to list.")
     faults = error.errors(include_url=False, include_context=True, include_input=False)
     if faults[0]["type"] == "json_invalid":
         return Problem(400, _not_json(str(faults[0].get("ctx", {}).get("error", "")), body))
@@ -141,6 +145,7 @@ _SENTENCES = {
     "int_type": "must be a number",
     "float_type": "must be a number",
     "finite_number": "must be a finite number",
+    "too_long": "has too many items",
     "list_type": "must be a list",
     "dict_type": "must be an object",
     "model_type": "must be an object",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
@@ -12,13 +12,16 @@ from pydantic import ValidationError
 from tesk.plan.make import CannotPlan, make_plan, supported_parameters
 from tesk.plan.model import Plan
 from tesk.plan.site import Site
-from tesk.server.problems import refused, unreadable
+from tesk.server.problems import Problem, refused, unreadable
 from tesk.store import NewTask, Page, Query, Store, encode_task
 from tesk.tes.models import TesTask, take_unknown
 from tesk.tes.states import State
 from tesk.tes.views import View
 
 __all__ = ["Tasks", "new_task_id", "now"]
+
+MOST_FIELDS = 1000
+"""Of each: tags, which are indexed; and of what becomes a sentence in system_logs."""
 
 _LETTERS = string.ascii_lowercase + string.digits
 
@@ -68,6 +71,7 @@ class Tasks:
         except ValidationError as error:
             raise unreadable(error, body) from None
         unknown = tuple(take_unknown(task))
+        _check_sizes(task, unknown)
         try:
             plan = make_plan(task, self.site, unknown)
         except CannotPlan as error:
@@ -92,3 +96,18 @@ class Tasks:
         """How many executors the task has, None when there is no such task."""
         plan = await self.store.plan(task_id)
         return None if plan is None else len(Plan.from_json(plan).executors)
+
+
+def _check_sizes(task: TesTask, unknown: Sequence[str]) -> None:
+    parameters = task.resources.backend_parameters if task.resources else None
+    faults = [
+        (path, f"has {number} {what}; at most {MOST_FIELDS} are taken")
+        for path, what, number in (
+            ("$.tags", "tags", len(task.tags or ())),
+            ("$.resources.backend_parameters", "parameters", len(parameters or ())),
+            ("$", "fields that are not part of TES 1.1.0", len(unknown)),
+        )
+        if number > MOST_FIELDS
+    ]
+    if faults:
+        raise Problem(400, "This task is too large: see errors.", faults)

@@ -40,6 +40,9 @@ __all__ = [
 
 INT32_MAX = 2**31 - 1
 
+MOST_ITEMS, MOST_EXECUTORS, MOST_BAD_VALUES = 100_000, 10_000, 100
+"""A fault takes 600 bytes while a body is read; without bounds, 16 MiB of `1,` would take gigabytes."""
+
 
 class TesFileType(StrEnum):
     """`tesFileType`: optional from the client, filled in by the server once it is known."""
@@ -49,15 +52,19 @@ class TesFileType(StrEnum):
 
 
 def _drop_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: one for key, one in value.items() if one is not None}
-    return value
+    if not isinstance(value, dict):
+        return value
+    kept = {key: one for key, one in value.items() if one is not None}
+    for key in [key for key, one in kept.items() if not isinstance(one, str)][MOST_BAD_VALUES:]:
+        del kept[key]
+    return kept
 
 
 def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+Strings = Annotated[list[str], Field(fail_fast=True)]
 StringMap = Annotated[dict[str, str], BeforeValidator(_drop_nulls)]
 Cores = Annotated[int | float, BeforeValidator(_whole), Field(le=INT32_MAX)]
 
@@ -70,7 +77,7 @@ class TesExecutor(_Schema):
     """`tesExecutor`: one command in one image; `command` is the whole argv."""
 
     image: str
-    command: list[str]
+    command: Strings
     workdir: str | None = None
     stdin: str | None = None
     stdout: str | None = None
@@ -127,7 +134,7 @@ class TesResources(_Schema):
     preemptible: bool | None = None
     ram_gb: float | None = None
     disk_gb: float | None = None
-    zones: list[str] | None = None
+    zones: Strings | None = None
     backend_parameters: StringMap | None = None
     backend_parameters_strict: bool | None = None
 
@@ -140,7 +147,7 @@ class TesTaskLog(_Schema):
     start_time: str | None = None
     end_time: str | None = None
     outputs: list[TesOutputFileLog]
-    system_logs: list[str] | None = None
+    system_logs: Strings | None = None
 
 
 class TesTask(_Schema):
@@ -150,13 +157,13 @@ class TesTask(_Schema):
     state: State | None = None
     name: str | None = None
     description: str | None = None
-    inputs: list[TesInput] | None = None
-    outputs: list[TesOutput] | None = None
+    inputs: Annotated[list[TesInput], Field(max_length=MOST_ITEMS)] | None = None
+    outputs: Annotated[list[TesOutput], Field(max_length=MOST_ITEMS)] | None = None
     resources: TesResources | None = None
-    executors: list[TesExecutor]
-    volumes: list[str] | None = None
+    executors: Annotated[list[TesExecutor], Field(max_length=MOST_EXECUTORS)]
+    volumes: Strings | None = None
     tags: StringMap | None = None
-    logs: list[TesTaskLog] | None = None
+    logs: Annotated[list[TesTaskLog], Field(max_length=MOST_ITEMS)] | None = None
     creation_time: str | None = None
 
 
