@@ -82,11 +82,23 @@ async def _placements(plan: Plan, storage: Storage, faults: list[str]) -> dict[s
     merged: dict[str, _Placement] = {}
     for number in sorted(found):
         merged.update(found[number])
-    return merged
+    return {path: one for path, one in merged.items() if not _collides(path, one, merged, faults)}
+
+
+def _collides(path: str, placement: _Placement, all_of_them: dict[str, _Placement], faults: list[str]) -> bool:
+    """Whether a file stands where `path` needs a directory; then that is a fault."""
+    above = path
+    while (above := posixpath.dirname(above)) != "/":
+        if above in all_of_them and all_of_them[above].type == "FILE":
+            faults.append(
+                _sentence(placement.transfer, f"it needs a directory at {shown(above)}, where another input is a file")
+            )
+            return True
+    return False
 
 
 async def _resolve(transfer: Transfer, storage: Storage) -> dict[str, _Placement]:
-    path = posixpath.normpath(transfer.path)
+    path = "/" + posixpath.normpath(transfer.path).lstrip("/")
     if transfer.content is not None or transfer.type == "FILE":
         return {path: _Placement(transfer, "FILE", transfer.url)}
     url = transfer.url or ""
