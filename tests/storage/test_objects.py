@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.servers import S3Server, cutting_wire
 from tests.storage.conftest import delivered, fetched, s3_options
@@ -94,6 +98,39 @@ async def test_what_cannot_be_listed_is_said(
     await delivered(s3_storage, b"x", "s3://bucket/single", tmp_path / "s")
     with pytest.raises(StorageError, match=words):
         [one async for one in s3_storage.walk(url)]
+
+
+async def test_keys_that_end_with_a_slash_are_directories(
+    s3_server: S3Server, s3_storage: Storage, bucket: Path, tmp_path: Path
+) -> None:
+    await delivered(s3_storage, b"x", "s3://bucket/marked/file", tmp_path / "s")
+    for key in ("marked/", "marked/empty/", "alone/"):
+        await asyncio.to_thread(put_marker, s3_server, f"/bucket/{key}")
+    found = sorted([one async for one in s3_storage.walk("s3://bucket/marked")])
+    assert found == [Entry("empty", "DIRECTORY"), Entry("file", "FILE")]
+    assert [one async for one in s3_storage.walk("s3://bucket/alone/")] == []
+
+
+def put_marker(server: S3Server, path: str) -> None:
+    """PUT an empty object whose key ends with a slash, as S3 consoles do; signed by hand, since obstore
+    cannot.
+    """
+    host, time = server.endpoint.removeprefix("http://"), datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    names, empty = "host;x-amz-content-sha256;x-amz-date", hashlib.sha256(b"").hexdigest()
+    request = f"PUT\n{path}\n\nhost:{host}\nx-amz-content-sha256:{empty}\nx-amz-date:{time}\n\n{names}\n{empty}"
+    scope = f"{time[:8]}/us-east-1/s3/aws4_request"
+    signed = f"AWS4-HMAC-SHA256\n{time}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
+    key = b"AWS4" + server.secret_access_key.encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    credential = f"Credential={server.access_key_id}/{scope}, SignedHeaders={names}"
+    signature = hmac.digest(key, signed.encode(), "sha256").hex()
+    headers = {
+        "x-amz-date": time,
+        "x-amz-content-sha256": empty,
+        "authorization": f"AWS4-HMAC-SHA256 {credential}, Signature={signature}",
+    }
+    httpx.put(server.endpoint + path, headers=headers).raise_for_status()
 
 
 async def test_an_empty_bucket_is_an_empty_directory(s3_storage: Storage, s3_server: S3Server) -> None:

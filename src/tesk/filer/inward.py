@@ -38,6 +38,8 @@ async def stage_in(plan: Plan, scratch: Path, storage: Storage, *, owner: Owner 
     for all (a program of this machine stays one) and, like directories made on the way, given to `owner`.
     Raises TransferError with a sentence for each input that failed.
     """
+    if not plan.directories and not plan.inputs:
+        return
     await storage.workers.run(lambda _: make_directories(plan, scratch, owner=owner))
     faults: list[str] = []
     placements = await _placements(plan, storage, faults)

@@ -46,6 +46,8 @@ async def stage_out(plan: Plan, scratch: Path, storage: Storage) -> StageOut:
     a file of this machine. Nothing is raised for an output that is missing or refused; the answer says so in
     sentences.
     """
+    if not plan.outputs:
+        return StageOut()
     tree = Tree(scratch)
     findings = await storage.workers.run(lambda _: _look(plan, tree))
     sizes: dict[str, int] = {}
