@@ -237,3 +237,29 @@ def test_the_store_is_a_file_in_the_state_directory_unless_named(tmp_path):
     assert Config(state_directory=tmp_path).store_place == tmp_path / "tesk.db"
     environ = {**HOME, "TESK_STORE_URL": "postgresql://h/d"}
     assert load_with_sources(None, environ, directory=tmp_path).config.store_place == "postgresql://h/d"
+
+
+def test_storage_gets_the_sites_limits_and_the_credentials_of_aws(tmp_path):
+    environ = {
+        **HOME,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "eu-west-1",
+        "TESK_STORAGE_FILE_ROOTS": "/data",
+        "TESK_STORAGE_ATTEMPTS": "1",
+        "TESK_STORAGE_PARALLEL": "2",
+        "TESK_STORAGE_S3_ENDPOINT_URL": "http://s3.lab",
+    }
+    options = load_with_sources(None, environ, directory=tmp_path).config.storage_options(environ)
+    assert options.file_roots == ("/data",)
+    assert (options.retries, options.parallelism, options.stall_timeout) == (0, 2, 60.0)
+    assert (options.s3.endpoint, options.s3.region, options.s3.access_key_id) == ("http://s3.lab", "eu-west-1", "key")
+    environ["TESK_STORAGE_S3_ANONYMOUS"] = "true"
+    anonymous = load_with_sources(None, environ, directory=tmp_path).config.storage_options(environ).s3
+    assert (anonymous.access_key_id, anonymous.ambient, anonymous.region) == (None, False, "eu-west-1")
+
+
+def test_an_aws_profile_that_is_not_there_is_a_fault_of_the_configuration(tmp_path):
+    config = load_with_sources(None, HOME, directory=tmp_path).config
+    with pytest.raises(ConfigError, match="AWS_PROFILE is 'no'"):
+        config.storage_options({"HOME": str(tmp_path), "AWS_PROFILE": "no"})
