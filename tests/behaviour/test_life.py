@@ -131,8 +131,8 @@ def test_an_orderly_restart_starts_a_new_attempt_of_what_ran(own_site: NewSite) 
 def test_attempts_have_an_end(own_site: NewSite) -> None:
     site = own_site(TESK_TASKS_MAX_ATTEMPTS="2")
     task_id = site.create(site.task("sleep", "98213"))
-    for _ in range(2):
-        site.wait(task_id, "RUNNING")
+    for attempt in (1, 2):
+        until(lambda number=attempt: in_attempt(site, task_id, number))  # type: ignore[misc]
         site.kill()
         site.start()
     task = site.wait(task_id)
@@ -140,6 +140,12 @@ def test_attempts_have_an_end(own_site: NewSite) -> None:
     assert len(task["logs"]) == 2
     assert "it was the last of 2 attempts" in sentences(task)
     assert not running("98213")
+
+
+def in_attempt(site: Site, task_id: str, number: int) -> bool:
+    """Whether the task runs its attempt `number`."""
+    task = site.get(task_id)
+    return task["state"] == "RUNNING" and len(task.get("logs", [])) == number
 
 
 def test_a_cancel_that_the_server_did_not_survive_is_carried_out(own_site: NewSite) -> None:

@@ -1,0 +1,51 @@
+"""podman's command line; what containers do is in tests/behaviour."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from tesk.backends.base import AttemptKey
+from tesk.backends.local.engine import Job, Space
+from tesk.backends.local.podman import run_arguments
+from tesk.plan.model import ExecutorPlan, Mount, Plan, Resources
+
+
+def arguments(executor: ExecutorPlan, *mounts: Mount, resources: Resources | None = None) -> list[str]:
+    plan = Plan(executors=(executor,), mounts=mounts, resources=resources or Resources())
+    return run_arguments(Job(AttemptKey("task-x", 2), 0, plan, Space(Path("/state/attempts/a"))), "tesk.state=/state")
+
+
+def test_command_follows_the_image_word_by_word() -> None:
+    made = arguments(ExecutorPlan("img:1", ("-x", "--rm", "a b", "")))
+    assert made[-5:] == ["img:1", "-x", "--rm", "a b", ""]
+    assert "--entrypoint=" in made
+    assert "--interactive" not in made
+
+
+def test_names_and_labels_are_those_of_the_attempt() -> None:
+    made = arguments(ExecutorPlan("img", ("true",)))
+    assert "--name=tesk-task-x-a2-ex-00" in made
+    assert "--label=tesk.state=/state" in made
+    assert "--label=tesk.attempt=2" in made
+
+
+def test_mounts_survive_the_commas_and_quotes_of_paths() -> None:
+    made = arguments(ExecutorPlan("img", ("true",)), Mount('/da,ta/"x"'), Mount("/etc/one", "FILE", True))
+    mounts = [next(csv.reader([one.removeprefix("--mount=")])) for one in made if one.startswith("--mount=")]
+    assert mounts == [
+        ["type=bind", 'src=/state/attempts/a/scratch/da,ta/"x"', 'dst=/da,ta/"x"', "rw"],
+        ["type=bind", "src=/state/attempts/a/scratch/etc/one", "dst=/etc/one", "ro"],
+    ]
+
+
+def test_limits_are_the_declared_ones() -> None:
+    made = arguments(ExecutorPlan("img", ("true",)), resources=Resources(cpu_cores=1.5, ram_bytes=2 * 10**9))
+    assert "--cpus=1.5" in made
+    assert "--memory=2000000000b" in made
+    assert not any(one.startswith(("--cpus", "--memory")) for one in arguments(ExecutorPlan("img", ("true",))))
+
+
+def test_environment_workdir_and_stdin_are_passed_on() -> None:
+    made = arguments(ExecutorPlan("img", ("cat",), workdir="/w", stdin="/data/in", env={"A": "b=c\nd"}))
+    assert {"--env=A=b=c\nd", "--workdir=/w", "--interactive"} <= set(made)

@@ -1,0 +1,349 @@
+"""The controller over a real store and a backend that does what each test tells it, also what a real one rarely does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tesk.backends.base import Attempt, AttemptKey, LogStream, ReportSink
+from tesk.controller import Controller, ControllerOptions
+from tesk.plan.model import ExecutorPlan, Plan
+from tesk.store import NewTask, Store, StoreError
+from tesk.taskmaster.report import ExecutorEnd, Report
+from tesk.tes.states import State
+from tesk.tes.views import View
+
+PLAN = Plan(executors=(ExecutorPlan("image", ("true",)),), notes=("a note",))
+RUNNING = Report(State.RUNNING, start_time="2026-01-01T00:00:00Z")
+COMPLETE = Report(
+    State.COMPLETE, "2026-01-01T00:00:00Z", "2026-01-01T00:00:02Z", (ExecutorEnd("a", "b", 0, "out", ""),)
+)
+
+
+class ToldBackend:
+    """Holds attempts and reports on them only when the test says so."""
+
+    def __init__(self, room: int = 100) -> None:
+        self.room = room
+        self.held: dict[AttemptKey, Attempt] = {}
+        self.offered: list[AttemptKey] = []
+        self.cancelled: list[AttemptKey] = []
+        self.forgotten: list[AttemptKey] = []
+        self.fails_to_list = False
+        self.sink: ReportSink = lambda *_: None
+        self.freed: Callable[[], None] = lambda: None
+
+    async def start(self, sink: ReportSink, freed: Callable[[], None]) -> None:
+        self.sink, self.freed = sink, freed
+
+    async def stop(self) -> None:
+        self.sink = lambda *_: None
+
+    async def attempts(self) -> frozenset[AttemptKey]:
+        if self.fails_to_list:
+            raise OSError("the backend does not answer")
+        return frozenset(self.held)
+
+    async def offer(self, attempt: Attempt) -> bool:
+        if len(self.held) >= self.room:
+            return False
+        self.offered.append(attempt.key)
+        self.held[attempt.key] = attempt
+        return True
+
+    async def cancel(self, key: AttemptKey) -> None:
+        self.cancelled.append(key)
+        if key not in self.held:
+            self.sink(key, Report(State.CANCELED))
+
+    async def forget(self, key: AttemptKey) -> None:
+        self.forgotten.append(key)
+        self.held.pop(key, None)
+
+    async def logs(self, key: AttemptKey, executor: int, stream: LogStream, *, follow: bool) -> AsyncIterator[bytes]:
+        if key in self.held:
+            yield b"live"
+
+
+class House:
+    """A store, a backend and the controller between them, which can be started again."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.backend = ToldBackend()
+        self.controller: Controller | None = None
+
+    async def start(self, **options: Any) -> None:
+        self.controller = Controller(self.store, self.backend, ControllerOptions(**options))
+        await self.controller.start()
+
+    async def restart(self, **options: Any) -> None:
+        """A new server process, which knows nothing and whose backend holds nothing."""
+        assert self.controller is not None
+        await self.controller.stop()
+        self.backend = ToldBackend()
+        await self.start(**options)
+
+    async def create(self, name: str) -> AttemptKey:
+        await self.store.create(
+            NewTask(name, None, "2026-01-01T00:00:00Z", b'{"executors":[]}', None, PLAN.to_json().encode())
+        )
+        return AttemptKey(name, 1)
+
+    async def until(self, what: Callable[[], Any]) -> None:
+        async def poll() -> None:
+            while True:
+                found = what()
+                if asyncio.iscoroutine(found):
+                    found = await found
+                if found:
+                    return
+                await asyncio.sleep(0.002)
+
+        await asyncio.wait_for(poll(), 10)
+
+    async def state(self, name: str, *wanted: State) -> dict[str, Any]:
+        async def reached() -> bool:
+            return await self.store.state(name) in wanted
+
+        await self.until(reached)
+        found = await self.store.get(name, View.FULL)
+        assert found is not None
+        task: dict[str, Any] = json.loads(found)
+        return task
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    store = await Store.open(tmp_path / "tesk.db")
+    made = House(store)
+    yield made
+    if made.controller is not None:
+        await made.controller.stop()
+    await store.close()
+
+
+async def test_a_task_goes_from_queued_to_its_end(house: House) -> None:
+    await house.start()
+    key = await house.create("t")
+    await house.until(lambda: key in house.backend.held)
+    house.backend.sink(key, RUNNING)
+    await house.state("t", State.RUNNING)
+    house.backend.sink(key, COMPLETE)
+    task = await house.state("t", State.COMPLETE)
+    assert task["logs"][0]["logs"][0]["stdout"] == "out"
+    assert task["logs"][0]["system_logs"] == ["a note"]
+    await house.until(lambda: house.backend.forgotten == [key])
+
+
+async def test_tasks_created_while_nothing_ran_are_found_at_start(house: House) -> None:
+    keys = [await house.create(f"t{number}") for number in range(3)]
+    await house.start()
+    await house.until(lambda: house.backend.offered == keys)
+
+
+async def test_tasks_are_offered_oldest_first_as_room_is_freed(house: House) -> None:
+    house.backend.room = 1
+    await house.start()
+    keys = [await house.create(f"t{number}") for number in range(200)]
+    for number, key in enumerate(keys):
+        await house.until(lambda wanted=number + 1: len(house.backend.offered) == wanted)
+        assert house.backend.offered[-1] == key
+        house.backend.sink(key, COMPLETE)
+        house.backend.held.clear()
+        house.backend.freed()
+
+
+async def test_a_state_never_goes_back(house: House) -> None:
+    await house.start()
+    key = await house.create("t")
+    await house.until(lambda: key in house.backend.held)
+    house.backend.sink(key, COMPLETE)
+    await house.state("t", State.COMPLETE)
+    house.backend.sink(key, RUNNING)
+    house.backend.sink(key, Report(State.SYSTEM_ERROR))
+    other = await house.create("u")
+    await house.until(lambda: other in house.backend.held)
+    house.backend.sink(other, COMPLETE)
+    await house.state("u", State.COMPLETE)
+    task = await house.state("t", State.COMPLETE)
+    assert task["logs"][0]["logs"][0]["exit_code"] == 0
+
+
+async def test_a_lost_attempt_is_followed_by_a_new_one_with_its_own_log(house: House) -> None:
+    await house.start(max_attempts=2)
+    first = await house.create("t")
+    await house.until(lambda: first in house.backend.held)
+    house.backend.sink(first, Report(State.SYSTEM_ERROR, start_time="2026-01-01T00:00:00Z", lost="the node is gone"))
+    second = AttemptKey("t", 2)
+    await house.until(lambda: second in house.backend.held)
+    house.backend.sink(second, COMPLETE)
+    task = await house.state("t", State.COMPLETE)
+    assert len(task["logs"]) == 2
+    assert task["logs"][0]["system_logs"] == [
+        "a note",
+        "attempt 1 was lost: the node is gone; a new attempt was started",
+    ]
+    assert "system_logs" not in task["logs"][1]
+
+
+async def test_the_last_attempt_that_is_lost_ends_the_task(house: House) -> None:
+    await house.start(max_attempts=1)
+    key = await house.create("t")
+    await house.until(lambda: key in house.backend.held)
+    house.backend.sink(key, Report(State.SYSTEM_ERROR, start_time="2026-01-01T00:00:00Z", lost="the node is gone"))
+    task = await house.state("t", State.SYSTEM_ERROR)
+    assert task["logs"][0]["system_logs"][-1] == "attempt 1 was lost: the node is gone; it was the last of 1 attempts"
+    assert task["logs"][0]["end_time"]
+
+
+async def test_after_a_restart_what_the_backend_does_not_hold_is_lost_and_its_log_kept(house: House) -> None:
+    await house.start()
+    key = await house.create("t")
+    await house.until(lambda: key in house.backend.held)
+    house.backend.sink(key, RUNNING)
+    await house.state("t", State.RUNNING)
+    await house.restart()
+    second = AttemptKey("t", 2)
+    await house.until(lambda: second in house.backend.held)
+    task = await house.state("t", State.QUEUED)
+    assert task["logs"][0]["start_time"] == "2026-01-01T00:00:00Z"
+    assert "the server that ran it was stopped" in task["logs"][0]["system_logs"][-1]
+
+
+async def test_after_a_restart_what_the_backend_still_holds_goes_on(house: House) -> None:
+    await house.start()
+    key = await house.create("t")
+    await house.until(lambda: key in house.backend.held)
+    house.backend.sink(key, RUNNING)
+    await house.state("t", State.RUNNING)
+    kept = house.backend.held
+    assert house.controller is not None
+    await house.controller.stop()
+    house.backend = ToldBackend()
+    house.backend.held = kept
+    await house.start()
+    house.backend.sink(key, COMPLETE)
+    task = await house.state("t", State.COMPLETE)
+    assert len(task["logs"]) == 1
+    assert task["logs"][0]["system_logs"] == ["a note"]
+
+
+async def test_an_error_of_the_backend_is_not_an_absence(house: House) -> None:
+    await house.start()
+    key = await house.create("t")
+    await house.until(lambda: key in house.backend.held)
+    house.backend.sink(key, RUNNING)
+    await house.state("t", State.RUNNING)
+    assert house.controller is not None
+    await house.controller.stop()
+    house.backend = ToldBackend()
+    house.backend.fails_to_list = True
+    await house.start()
+    await house.until(lambda: house.controller is not None and not house.controller.healthy)
+    assert await house.store.state("t") is State.RUNNING
+    house.backend.fails_to_list = False
+    await house.until(lambda: AttemptKey("t", 2) in house.backend.held)
+    await house.until(lambda: house.controller is not None and house.controller.healthy)
+
+
+async def test_cancel_ends_when_the_backend_says_that_nothing_is_left(house: House) -> None:
+    await house.start()
+    key = await house.create("t")
+    await house.until(lambda: key in house.backend.held)
+    house.backend.sink(key, RUNNING)
+    await house.store.cancel("t")
+    await house.until(lambda: house.backend.cancelled == [key])
+    assert await house.store.state("t") is State.CANCELING
+    house.backend.sink(key, Report(State.CANCELED, start_time="2026-01-01T00:00:00Z"))
+    await house.state("t", State.CANCELED)
+    await house.until(lambda: not house.backend.held)
+
+
+async def test_a_cancel_beats_an_end_that_was_not_stored_yet(house: House) -> None:
+    await house.start()
+    key = await house.create("t")
+    await house.until(lambda: key in house.backend.held)
+    await house.store.cancel("t")
+    house.backend.sink(key, COMPLETE)
+    task = await house.state("t", State.CANCELED)
+    assert task["logs"][0]["logs"][0]["exit_code"] == 0
+    await house.until(lambda: not house.backend.held)
+
+
+async def test_a_task_canceled_while_it_waits_is_never_offered(house: House) -> None:
+    house.backend.room = 0
+    await house.start()
+    await house.create("t")
+    last = await house.create("u")
+    await house.store.cancel("t")
+    await house.state("t", State.CANCELED)
+    house.backend.room = 10
+    house.backend.freed()
+    await house.until(lambda: house.backend.offered == [last])
+
+
+async def test_a_cancel_from_before_a_restart_is_carried_out_and_keeps_the_log(house: House) -> None:
+    await house.start()
+    key = await house.create("t")
+    await house.until(lambda: key in house.backend.held)
+    house.backend.sink(key, RUNNING)
+    await house.state("t", State.RUNNING)
+    assert house.controller is not None
+    await house.controller.stop()
+    await house.store.cancel("t")
+    house.backend = ToldBackend()
+    await house.start()
+    task = await house.state("t", State.CANCELED)
+    assert task["logs"][0]["start_time"] == "2026-01-01T00:00:00Z"
+    assert house.backend.offered == []
+
+
+async def test_a_store_that_fails_loses_no_report(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    await house.start()
+    key = await house.create("t")
+    await house.until(lambda: key in house.backend.held)
+    real = house.store.apply
+    failures = iter([True, True, False])
+
+    async def apply(changes: Any) -> list[bool]:
+        if next(failures, False):
+            raise StoreError("the database is away")
+        return await real(changes)
+
+    monkeypatch.setattr(house.store, "apply", apply)
+    house.backend.sink(key, COMPLETE)
+    task = await house.state("t", State.COMPLETE)
+    assert task["logs"][0]["logs"][0]["stdout"] == "out"
+
+
+async def test_a_plan_that_cannot_be_read_ends_the_task_and_not_the_queue(house: House) -> None:
+    await house.store.create(NewTask("bad", None, "2026-01-01T00:00:00Z", b'{"executors":[]}', None, b"{}"))
+    good = await house.create("good")
+    await house.start()
+    task = await house.state("bad", State.SYSTEM_ERROR)
+    assert "plan cannot be read" in task["logs"][0]["system_logs"][0]
+    await house.until(lambda: house.backend.offered == [good])
+
+
+async def test_logs_come_from_the_backend_while_it_holds_the_attempt_then_from_the_store(house: House) -> None:
+    await house.start()
+    key = await house.create("t")
+    await house.until(lambda: key in house.backend.held)
+    assert house.controller is not None
+
+    async def read(executor: int = 0) -> bytes:
+        assert house.controller is not None
+        return b"".join([one async for one in house.controller.logs("t", executor, "stdout", follow=False)])
+
+    assert await read() == b"live"
+    house.backend.sink(key, COMPLETE)
+    await house.state("t", State.COMPLETE)
+    await house.until(lambda: not house.backend.held)
+    assert await read() == b"out"
+    assert await read(7) == b""
