@@ -24,9 +24,7 @@ TASK = {"executors": [{"image": "none", "command": ["true"]}]}
 
 def no_op_tasks() -> list[Figure]:
     """Tasks a second from the first POST until the last is COMPLETE; with what bare processes reach beside it."""
-    with tempfile.TemporaryDirectory() as directory, Server(
-        Path(directory), TESK_SERVER_ACCESS_LOG="false"
-    ) as server:
+    with tempfile.TemporaryDirectory() as directory, Server(Path(directory), TESK_SERVER_ACCESS_LOG="false") as server:
         asyncio.run(_round(server.url, 50))
         before, start = server.cpu_seconds(), time.perf_counter()
         rates = [asyncio.run(_round(server.url, TASKS)) for _ in range(ROUNDS)]
@@ -55,7 +53,9 @@ async def _round(url: str, count: int) -> float:
         while waiting:
             await asyncio.sleep(POLL_SECONDS)
             states = await _states(client)
-            failed = {one for one in waiting if states.get(one) not in ("COMPLETE", "QUEUED", "INITIALIZING", "RUNNING")}
+            failed = {
+                one for one in waiting if states.get(one) not in ("COMPLETE", "QUEUED", "INITIALIZING", "RUNNING")
+            }
             if failed:
                 raise RuntimeError(f"{len(failed)} no-op tasks failed")
             waiting = {one for one in waiting if states[one] != "COMPLETE"}

@@ -64,9 +64,7 @@ def _archive(busybox: Path) -> bytes:
     return _tar({"config.json": config, "layer.tar": layer, "manifest.json": manifest})
 
 
-def _tar(
-    files: dict[str, bytes], directories: tuple[str, ...] = (), links: dict[str, str] | None = None
-) -> bytes:
+def _tar(files: dict[str, bytes], directories: tuple[str, ...] = (), links: dict[str, str] | None = None) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name in directories:

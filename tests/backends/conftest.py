@@ -61,9 +61,7 @@ class Runner:
         """`job` to its end."""
         end = await self.engine.execute(job, lambda: None)
         streams = str(job.space.streams(0))
-        return Ran(
-            end, excerpt(streams, "stdout", 65536), excerpt(streams, "stderr", 65536), job.space.scratch
-        )
+        return Ran(end, excerpt(streams, "stdout", 65536), excerpt(streams, "stderr", 65536), job.space.scratch)
 
     async def __call__(self, *command: str, **options: Any) -> Ran:
         return await self.run(self.job(*command, **options))

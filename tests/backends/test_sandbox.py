@@ -125,7 +125,11 @@ async def test_mounts_may_lie_where_the_machine_has_nothing(sandbox: Runner) -> 
 
 
 async def test_a_single_file_is_mounted_over_and_beside_the_machines(sandbox: Runner) -> None:
-    mounts = [Mount("/etc/hostname", "FILE", True), Mount("/etc/tesk-none.conf", "FILE", True), Mount("/in.txt", "FILE")]
+    mounts = [
+        Mount("/etc/hostname", "FILE", True),
+        Mount("/etc/tesk-none.conf", "FILE", True),
+        Mount("/in.txt", "FILE"),
+    ]
     ran = await sandbox("cat", "/etc/hostname", "/etc/tesk-none.conf", "/in.txt", "/etc/passwd", mounts=mounts)
     assert ran.stdout.startswith("a single file\n" * 3)
     assert "root:" in ran.stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -61,5 +60,4 @@ def own_site(place: Place, tmp_path: Path) -> Iterator[Callable[..., Site]]:
     for site in made:
         assert site.process is not None
         if site.process.poll() is None:
-            with contextlib.suppress(Exception):
-                site.kill()
+            site.stop()

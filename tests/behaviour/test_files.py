@@ -35,9 +35,7 @@ def test_the_source_of_an_input_is_never_changed(site: Site) -> None:
     source = site.files / "in.txt"
     source.write_text("original")
     task = site.run(
-        site.shell(
-            "echo changed >/data/in.txt; rm /data/in.txt", inputs=[{"url": str(source), "path": "/data/in.txt"}]
-        )
+        site.shell("echo changed >/data/in.txt; rm /data/in.txt", inputs=[{"url": str(source), "path": "/data/in.txt"}])
     )
     assert task["state"] == "COMPLETE"
     assert source.read_text() == "original"
@@ -46,9 +44,7 @@ def test_the_source_of_an_input_is_never_changed(site: Site) -> None:
 def test_content_is_written_and_wins_over_a_url(site: Site) -> None:
     text = "tab\tümlaut 'quotes' $HOME\nno newline at the end"
     task = site.run(
-        site.shell(
-            "cat /data/in", inputs=[{"content": text, "url": "file:///nowhere/at/all", "path": "/data/in"}]
-        )
+        site.shell("cat /data/in", inputs=[{"content": text, "url": "file:///nowhere/at/all", "path": "/data/in"}])
     )
     assert task["logs"][0]["logs"][0]["stdout"] == text
 
@@ -139,7 +135,9 @@ def test_a_link_never_leads_out_of_the_task(site: Site) -> None:
 
 def test_a_single_file_is_mounted_over_an_images_directory(site: Site) -> None:
     task = site.run(
-        site.shell("cat /etc/tesk-test.conf; cat /etc/passwd", inputs=[{"content": "x=1\n", "path": "/etc/tesk-test.conf"}])
+        site.shell(
+            "cat /etc/tesk-test.conf; cat /etc/passwd", inputs=[{"content": "x=1\n", "path": "/etc/tesk-test.conf"}]
+        )
     )
     assert task["state"] == "COMPLETE", sentences(task)
     assert task["logs"][0]["logs"][0]["stdout"].startswith("x=1\nroot:")
@@ -196,7 +194,7 @@ def test_one_file_may_go_to_two_places_and_the_same_path_twice(site: Site) -> No
 
 def test_names_that_look_like_options_and_patterns_are_only_names(site: Site) -> None:
     names = ["-rf", "a b", "*", "$(id)", "'", "new\\nline", "ü"]
-    script = "\n".join(f"printf %s {i} >\"./$(printf '%s' \"$N{i}\")\"" for i in range(len(names)))
+    script = "\n".join(f'printf %s {i} >"./$(printf \'%s\' "$N{i}")"' for i in range(len(names)))
     task = site.run(
         site.shell(
             script,
@@ -212,8 +210,6 @@ def test_names_that_look_like_options_and_patterns_are_only_names(site: Site) ->
 
 
 def test_delivered_files_are_readable_as_the_servers_user_makes_them(site: Site) -> None:
-    task = site.run(
-        site.shell("umask 077; echo x >/data/f", outputs=[{"url": f"{site.files}/f", "path": "/data/f"}])
-    )
+    task = site.run(site.shell("umask 077; echo x >/data/f", outputs=[{"url": f"{site.files}/f", "path": "/data/f"}]))
     assert task["state"] == "COMPLETE", sentences(task)
     assert stat.S_IMODE((site.files / "f").stat().st_mode) & 0o600 == 0o600

@@ -46,9 +46,7 @@ def test_cancel_while_queued_never_starts(own_site: NewSite) -> None:
     site = own_site(TESK_LOCAL_CPU_CORES="1")
     first = site.create(site.task("sleep", "98212"))
     marker = site.files / "ran"
-    second = site.create(
-        site.shell("touch /data/ran", outputs=[{"url": str(marker), "path": "/data/ran"}])
-    )
+    second = site.create(site.shell("touch /data/ran", outputs=[{"url": str(marker), "path": "/data/ran"}]))
     until(lambda: running("98212"))
     with site.client as client:
         client.cancel(second)
@@ -82,19 +80,39 @@ def test_cancel_after_the_end_changes_nothing(site: Site) -> None:
     assert site.get(task["id"]) == task
 
 
-def test_logs_can_be_followed_while_the_executor_runs(site: Site) -> None:
+def test_logs_can_be_read_and_followed_while_the_executor_runs(site: Site) -> None:
     task_id = site.create(site.shell("echo first; echo warning >&2; while [ ! -e /tmp/x ]; do sleep 0.05; done"))
     with site.client as client:
-        until(lambda: b"first" in b"".join(one.encode() if isinstance(one, str) else one for one in client.logs(task_id)))
+        until(lambda: b"".join(client.logs(task_id)) == b"first\n")
         assert site.get(task_id)["logs"][0]["logs"] == [], "a running executor has no entry yet"
-        errors = client.logs(task_id, stream="stderr")
-        assert "warning" in "".join(one if isinstance(one, str) else one.decode() for one in errors)
+        assert b"".join(client.logs(task_id, stream="stderr")) == b"warning\n"
         follower = iter(client.logs(task_id, follow=True))
-        first = next(follower)
-        assert "first" in (first if isinstance(first, str) else first.decode())
+        assert next(follower) == b"first\n"
         client.cancel(task_id)
         assert list(follower) == []
     assert site.wait(task_id)["state"] == "CANCELED"
+    until(lambda: site.left() == [])
+
+
+def test_a_follower_sees_everything_to_the_last_line(site: Site) -> None:
+    script = "for i in 1 2 3 4 5; do echo line $i; sleep 0.07; done; seq 20000"
+    wanted = "".join(f"line {i}\n" for i in range(1, 6)) + "".join(f"{i}\n" for i in range(1, 20001))
+    task_id = site.create(site.shell(script))
+    with site.client as client:
+        assert b"".join(client.logs(task_id, follow=True)).decode() == wanted
+    assert site.wait(task_id)["state"] == "COMPLETE"
+    until(lambda: site.left() == [])
+
+
+def test_a_task_that_waits_can_be_followed_already(own_site: NewSite) -> None:
+    site = own_site(TESK_LOCAL_CPU_CORES="1")
+    site.create(site.shell("sleep 1"))
+    task_id = site.create(
+        {"executors": [{"image": site.place.image, "command": ["echo", one]} for one in ("one", "two")]}
+    )
+    assert site.get(task_id)["state"] == "QUEUED"
+    with site.client as client:
+        assert b"".join(client.logs(task_id, 1, follow=True)) == b"two\n"
 
 
 def test_tasks_wait_for_the_resources_they_declare_in_order(own_site: NewSite) -> None:
@@ -111,9 +129,7 @@ def test_tasks_wait_for_the_resources_they_declare_in_order(own_site: NewSite) -
 def test_an_orderly_restart_starts_a_new_attempt_of_what_ran(own_site: NewSite) -> None:
     site = own_site()
     task_id = site.create(
-        site.shell(
-            "sleep 1.5; date >/data/out", outputs=[{"url": f"{site.files}/out", "path": "/data/out"}]
-        )
+        site.shell("sleep 1.5; date >/data/out", outputs=[{"url": f"{site.files}/out", "path": "/data/out"}])
     )
     queued = site.create(site.task("true", resources={"cpu_cores": 1}))
     site.wait(task_id, "RUNNING")

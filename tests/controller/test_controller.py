@@ -1,4 +1,4 @@
-"""The controller over a real store and a backend that does what each test tells it, also what a real one rarely does."""
+"""The controller over a real store and a backend that does what each test tells it, also what real ones rarely do."""
 
 from __future__ import annotations
 

@@ -56,7 +56,6 @@ class _Work:
 
     reports: dict[AttemptKey, Report] = field(default_factory=dict)
     canceling: set[str] = field(default_factory=set)
-    created: bool = True
     full: bool = True
 
 
@@ -80,9 +79,11 @@ class Controller:
         self._options = options or ControllerOptions()
         self._clock = clock
         self._wake = asyncio.Event()
+        self._moved = asyncio.Event()  # set and replaced after every pass
         self._work = _Work()
         self._known: dict[AttemptKey, _Known] = {}
         self._window: deque[QueuedTask] = deque()
+        self._more = True  # whether the store may hold queued tasks beyond the window
         self._loop: asyncio.Task[None] | None = None
         self._failure: str | None = None
 
@@ -109,15 +110,35 @@ class Controller:
         await self._backend.stop()
 
     async def logs(self, task: str, executor: int, stream: LogStream, *, follow: bool) -> AsyncIterator[bytes]:
-        """What an executor of `task` has written: from the backend while it holds the attempt, else as stored."""
-        attempt = max((key.attempt for key in self._known if key.task == task), default=None)
+        """What an executor of `task` has written: from the backend while it holds the attempt, else as stored.
+
+        With `follow`, waits for the executor to start and goes on until it has ended for good, through new attempts.
+        """
         written = False
-        if attempt is not None:
-            async for data in self._backend.logs(AttemptKey(task, attempt), executor, stream, follow=follow):
-                written = True
-                yield data
+        seen = 0
+        while True:
+            moved = self._moved
+            key = max((one for one in self._known if one.task == task), default=None)
+            if key is not None and key.attempt > seen:
+                seen = key.attempt
+                async for data in self._backend.logs(key, executor, stream, follow=follow):
+                    written = True
+                    yield data
+                if self._executor_ended(key, executor):
+                    break
+            if not follow or await self._is_over(task):
+                break
+            await moved.wait()
         if not written and (stored := await self._stored_log(task, executor, stream)):
             yield stored
+
+    def _executor_ended(self, key: AttemptKey, executor: int) -> bool:
+        known = self._known.get(key)
+        return known is not None and known.report is not None and len(known.report.executors) > executor
+
+    async def _is_over(self, task: str) -> bool:
+        state = await self._store.state(task)
+        return state is None or state.terminal
 
     async def _stored_log(self, task: str, executor: int, stream: LogStream) -> bytes:
         found = await self._store.find(task)
@@ -129,7 +150,7 @@ class Controller:
         if event.state is State.CANCELING:
             self._work.canceling.add(event.id)
         else:
-            self._work.created = True
+            self._more = True
         self._wake.set()
 
     def _reported(self, key: AttemptKey, report: Report) -> None:
@@ -141,7 +162,9 @@ class Controller:
         next_full = asyncio.get_running_loop().time()
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._options.full_pass)
+                # Not wait_for: Python 3.11's may swallow a cancellation, and then `stop` would wait for ever.
+                async with asyncio.timeout(self._options.full_pass):
+                    await self._wake.wait()
             self._wake.clear()
             clock = asyncio.get_running_loop().time()
             if clock >= next_full:
@@ -155,22 +178,25 @@ class Controller:
                 if not isinstance(error, StoreError):
                     log.exception("a pass failed")
                 log.error("the controller's pass failed and is tried again in %.1f s: %s", delay, error)
-                self._work.full = self._work.created = True
+                self._work.full = True
                 self._wake.set()
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, LONGEST_DELAY)
             else:
                 self._failure = None
                 delay = FIRST_DELAY
+            self._moved.set()
+            self._moved = asyncio.Event()
 
     async def _pass(self) -> None:
-        work, self._work = self._work, _Work(created=False, full=False)
+        work, self._work = self._work, _Work(full=False)
         try:
             if work.full:
+                self._more = True
                 await self._compare(work)
             await self._fold(work.reports)
             await self._cancel(work.canceling)
-            await self._submit(created=work.created or work.full)
+            await self._submit()
         except BaseException:
             self._put_back(work)
             raise
@@ -263,25 +289,22 @@ class Controller:
             if found is not None and found.state is State.CANCELING:
                 await self._backend.cancel(AttemptKey(task, found.attempt))
 
-    async def _submit(self, *, created: bool) -> None:
+    async def _submit(self) -> None:
         """Hand queued tasks to the backend, oldest first, until it has no more room."""
-        while True:
+        while self._window or self._more:
             if not self._window:
-                if not created:
-                    return
-                self._window.extend(await self._waiting())
-                if not self._window:
-                    return
-            task = self._window[0]
-            if not await self._offer(task):
+                await self._refill()
+            elif await self._offer(self._window[0]):
+                self._window.popleft()
+            else:
                 return
-            self._window.popleft()
-            created = True
 
-    async def _waiting(self) -> list[QueuedTask]:
-        """The oldest queued tasks that the backend does not hold yet."""
+    async def _refill(self) -> None:
+        """Take the oldest queued tasks that the backend does not hold yet into the window."""
+        self._more = False  # before the question: a task created while it is asked sets it again
         found = await self._store.queued(WINDOW + len(self._known))
-        return [one for one in found if AttemptKey(one.id, one.attempt) not in self._known]
+        self._window.extend(one for one in found if AttemptKey(one.id, one.attempt) not in self._known)
+        self._more = self._more or bool(self._window)
 
     async def _offer(self, task: QueuedTask) -> bool:
         """Whether the task is out of the window: taken by the backend, or no longer to be run."""

@@ -28,9 +28,7 @@ class State(StrEnum):
         return self in TERMINAL
 
 
-TERMINAL = frozenset(
-    {State.COMPLETE, State.EXECUTOR_ERROR, State.SYSTEM_ERROR, State.CANCELED, State.PREEMPTED}
-)
+TERMINAL = frozenset({State.COMPLETE, State.EXECUTOR_ERROR, State.SYSTEM_ERROR, State.CANCELED, State.PREEMPTED})
 """States that never change again. A preempted attempt that is retried sets the *task* to QUEUED instead."""
 
 ACTIVE = frozenset({State.QUEUED, State.INITIALIZING, State.RUNNING, State.CANCELING})

@@ -70,7 +70,9 @@ class _Held:
     attempt: Attempt
     space: Space
     work: asyncio.Task[None] | None = None
-    running: int = -1
+    ended: int = 0
+    """How many executors have ended."""
+    followers: int = 0
     finished: bool = False
 
 
@@ -166,23 +168,37 @@ class LocalBackend:
         if held is None:
             return
         reader = StreamReader(str(held.space.streams(executor)), stream)
-        while True:
-            ended = held.finished or held.running > executor
-            while data := await asyncio.to_thread(reader.read, READ_SIZE):
-                yield data
-            if ended or not follow:
-                return
-            await asyncio.sleep(FOLLOW_INTERVAL)
+        held.followers += 1
+        try:
+            while True:
+                last = held.finished or held.ended > executor or not follow
+                while data := await asyncio.to_thread(reader.read, READ_SIZE):
+                    yield data
+                if last:
+                    return
+                await asyncio.sleep(FOLLOW_INTERVAL)
+        finally:
+            held.followers -= 1
+            if held.finished and not held.followers:
+                await asyncio.to_thread(remove_tree, held.space.path)
 
     async def _run(self, held: _Held) -> None:
         key, plan = held.attempt.key, held.attempt.plan
-        steps = LocalSteps(key, plan, held.space, self.engine, self._storage, self._options.log_bytes)
+        steps = LocalSteps(
+            key,
+            plan,
+            held.space,
+            self.engine,
+            self._storage,
+            log_bytes=self._options.log_bytes,
+            followed=lambda: held.followers > 0,
+        )
         last: Report | None = None
 
         def publish(report: Report) -> None:
             nonlocal last
             last = report
-            held.running = len(report.executors)
+            held.ended = len(report.executors)
             self._sink(key, report)
 
         notes = (self.engine.note,) if self.engine.note else ()

@@ -20,6 +20,7 @@ __all__ = ["Podman", "run_arguments"]
 
 PROBE_TIMEOUT = 60.0
 COMMAND_TIMEOUT = 60.0
+REMOVE_INTERVAL = 2.0
 CHUNK = 1 << 16
 PODMAN_FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 
@@ -198,7 +199,8 @@ class _Container:
         for _ in range(3):
             await _podman("rm", "-f", "-t", "0", name, timeout=COMMAND_TIMEOUT)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), 2.0)
+                async with asyncio.timeout(REMOVE_INTERVAL):
+                    await process.wait()
                 return
             with contextlib.suppress(ProcessLookupError):
                 process.kill()  # it may be pulling an image still
@@ -233,7 +235,8 @@ async def _podman(*arguments: str, timeout: float) -> tuple[int, bytes, bytes]:
         start_new_session=True,
     )
     try:
-        out, err = await asyncio.wait_for(process.communicate(), timeout)
+        async with asyncio.timeout(timeout):
+            out, err = await process.communicate()
     except (TimeoutError, asyncio.CancelledError) as cause:
         process.kill()
         await process.wait()

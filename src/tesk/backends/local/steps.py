@@ -26,11 +26,21 @@ class LocalSteps:
 
     Args:
         log_bytes: how much of each stream the report keeps, head and tail together.
+        followed: whether somebody still reads the streams, so that `clean` must leave them.
     """
 
     def __init__(
-        self, key: AttemptKey, plan: Plan, space: Space, engine: Engine, storage: Storage, log_bytes: int
+        self,
+        key: AttemptKey,
+        plan: Plan,
+        space: Space,
+        engine: Engine,
+        storage: Storage,
+        *,
+        log_bytes: int,
+        followed: Callable[[], bool],
     ) -> None:
+        self._followed = followed
         self._key = key
         self._plan = plan
         self._space = space
@@ -74,12 +84,21 @@ class LocalSteps:
         return StageOutResult(delivered, result.missing, result.failed, result.notes)
 
     async def clean(self) -> None:
-        """Remove the attempt's directories."""
-        if self._space.path.exists():
-            await asyncio.to_thread(remove_tree, self._space.path)
-            if self._space.path.exists():
-                await self._engine.release(self._space)
-                await asyncio.to_thread(remove_tree, self._space.path)
+        """Remove the attempt's directories; streams that somebody follows are left to the backend."""
+        await asyncio.to_thread(self._remove)
+        if self._space.scratch.exists():
+            await self._engine.release(self._space)
+            await asyncio.to_thread(self._remove)
+
+    def _remove(self) -> None:
+        if not self._followed():
+            remove_tree(self._space.path)
+            return
+        remove_tree(self._space.scratch)
+        for index in range(len(self._plan.executors)):
+            for one in self._space.executor(index).glob("*"):
+                if one != self._space.streams(index):
+                    remove_tree(one)
 
 
 def _open_directories(top: Path) -> None:
@@ -92,7 +111,10 @@ def _open_directories(top: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove `path` and all below it, also directories that a task made unreadable; never follows a link."""
+    """Remove `path` and all below it, also directories that a task made unreadable; never follows a link.
+
+    It may be gone already. What cannot be removed now is found and tried again at the next start.
+    """
 
     def open_up(function: Callable[..., Any], where: str, _: Any) -> None:
         try:
@@ -103,6 +125,9 @@ def remove_tree(path: Path) -> None:
             else:
                 function(where)
         except OSError:
-            pass  # what cannot be removed now is found and tried again at the next start
+            return
 
-    shutil.rmtree(path, onerror=open_up)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, onerror=open_up)
+    else:
+        path.unlink(missing_ok=True)

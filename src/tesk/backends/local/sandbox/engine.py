@@ -67,7 +67,8 @@ class Sandbox:
                 raise
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=MESSAGE_LIMIT)
         try:
-            first = await asyncio.wait_for(reader.readline(), START_TIMEOUT)
+            async with asyncio.timeout(START_TIMEOUT):
+                first = await reader.readline()
             answer = json.loads(first or b"{}")
         except TimeoutError:
             answer = {"failed": f"the sandbox did not start within {START_TIMEOUT:.0f} s"}
@@ -88,7 +89,8 @@ class Sandbox:
             stdin=asyncio.subprocess.DEVNULL,
         )
         # It forks the real keeper and ends.
-        await asyncio.wait_for(process.wait(), START_TIMEOUT)
+        async with asyncio.timeout(START_TIMEOUT):
+            await process.wait()
 
     async def stop(self) -> None:
         """Let the keeper end, and every executor with it."""
