@@ -31,5 +31,8 @@ $(READY): pyproject.toml constraints.txt Makefile
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 
+docs: $(READY)  ## write the pages that are made from the code
+	@$(BIN)/python docs/check.py --write
+
 clean:
 	rm -rf $(VENV) build

@@ -107,7 +107,7 @@ class WebServer:
             web = owner
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server.daemon_threads = False  # `close` waits for them, so that no connection outlives the test
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
 
@@ -131,6 +131,7 @@ class WebServer:
 class _Handler(BaseHTTPRequestHandler):
     web: WebServer
     protocol_version = "HTTP/1.1"
+    timeout = 5.0  # an idle connection
 
     def log_message(self, *args: object) -> None:
         """Say nothing."""

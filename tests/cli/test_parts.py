@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.cli.command import Call
 
-from tesk.plan.model import Delivery, ExecutorPlan, Plan, Transfer
+from tesk.plan.model import Delivery, ExecutorPlan, Mount, Plan, Transfer
 
 
 def plan(path: Path) -> Path:
@@ -43,3 +43,33 @@ def test_filer_fails_with_a_sentence(call: Call, tmp_path: Path) -> None:
     missing = call("filer", "none.json", "--scratch", tmp_path / "scratch")
     assert missing.code == 1
     assert "none.json" in json.loads(missing.out)["failed"]
+
+
+def test_taskmaster_runs_a_plan_and_tells_each_state(call: Call, tmp_path: Path) -> None:
+    made = Plan(
+        executors=(ExecutorPlan("x", ("cp", "/data/in.txt", "/data/out.txt")),),
+        inputs=(Transfer("/data/in.txt", "FILE", content="hello"),),
+        outputs=(Delivery("/data/out.txt", (tmp_path / "out.txt").as_uri(), "FILE"),),
+        mounts=(Mount("/data"),),
+    )
+    (tmp_path / "plan.json").write_text(made.to_json())
+    result = call("taskmaster", tmp_path / "plan.json", "--engine", "sandbox", "--file-root", tmp_path)
+    reports = [json.loads(line) for line in result.out.splitlines()]
+    assert result.code == 0
+    assert [one["state"] for one in reports] == ["INITIALIZING", "RUNNING", "RUNNING", "COMPLETE"]
+    assert reports[-1]["outputs"][0]["size_bytes"] == 5
+    assert (tmp_path / "out.txt").read_text() == "hello"
+
+
+def test_taskmaster_tells_a_failed_executor_by_its_exit_code(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text(Plan(executors=(ExecutorPlan("x", ("sh", "-c", "exit 4")),)).to_json())
+    result = call("taskmaster", tmp_path / "plan.json", "--engine", "sandbox")
+    assert result.code == 1
+    assert json.loads(result.out.splitlines()[-1])["state"] == "EXECUTOR_ERROR"
+
+
+def test_taskmaster_refuses_what_is_no_plan(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text("{")
+    result = call("taskmaster", tmp_path / "plan.json")
+    assert result.code == 1
+    assert "plan.json" in result.err

@@ -13,10 +13,13 @@ def main() -> None:
     """
     import sys
 
+    from tesk.cli.lean import importing
+
     # httpx would import its own command line, with rich and click: 0.1 s that each of our commands would pay
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
-    from tesk.cli.app import app
-    from tesk.cli.faults import expected, tell
+    with importing():
+        from tesk.cli.app import app
+        from tesk.cli.faults import expected, tell
 
     try:
         app(prog_name="tesk")

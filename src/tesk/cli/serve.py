@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tesk.cli.lean import importing
 from tesk.cli.options import AsJson, ConfigFile
 
 __all__ = ["config_app", "serve"]
@@ -41,8 +42,9 @@ def serve(
     """Run a TES server. Every option overrides a key of the configuration."""
     import os
 
-    from tesk.config import load
-    from tesk.server.service import run_server
+    with importing():
+        from tesk.config import load
+        from tesk.server.service import run_server
 
     overrides: dict[str, Any] = {
         "server.host": host,

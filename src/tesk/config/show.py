@@ -50,7 +50,16 @@ def redacted(key: Key, value: Any) -> Any:
 
 def describe() -> str:
     """Every key as Markdown: what it means, its default, its environment variable."""
-    return "\n".join(_markdown_lines()) + "\n"
+    return "\n".join([*_HEAD, *_markdown_lines()]) + "\n"
+
+
+_HEAD = (
+    "# Configuration\n",
+    "One file, `tesk.yaml`: named with `--config` or `TESK_CONFIG`, or found in the current directory, in",
+    "`$XDG_CONFIG_HOME/tesk` or in `/etc/tesk`. Every key can also be an environment variable, which wins over the",
+    "file; options of `tesk serve` win over both. `tesk config show` prints what is in force and where each value",
+    "comes from, `tesk config check` names every fault with its line. This page is made from the code.\n",
+)
 
 
 def _markdown_lines() -> Iterator[str]:

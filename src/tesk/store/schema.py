@@ -31,17 +31,11 @@ tasks = sa.Table(
     sa.Index("tasks_id", "id", unique=True),
     sa.Index("tasks_state", "state", "seq"),
     sa.Index("tasks_name", sa.text(NAME_START), "seq"),
+    sa.Index("tasks_ended", "ended_at"),
     sqlite_autoincrement=True,
 )
 """One row a task. `seq` is the order of creation and is never used again; `attempt` counts from 1; `ended_at` is in
 milliseconds since 1970, null until the state is terminal."""
-
-sa.Index(
-    "tasks_ended",
-    tasks.c.ended_at,
-    sqlite_where=tasks.c.ended_at.is_not(None),
-    postgresql_where=tasks.c.ended_at.is_not(None),
-)
 
 
 def _of_task() -> sa.Column[int]:

@@ -27,8 +27,7 @@ def upgrade() -> None:
     op.create_index("tasks_id", "tasks", ["id"], unique=True)
     op.create_index("tasks_state", "tasks", ["state", "seq"])
     op.create_index("tasks_name", "tasks", [sa.text("substr(name, 1, 128)"), "seq"])
-    ended = sa.text("ended_at IS NOT NULL")
-    op.create_index("tasks_ended", "tasks", ["ended_at"], sqlite_where=ended, postgresql_where=ended)
+    op.create_index("tasks_ended", "tasks", ["ended_at"])
     op.create_table(
         "bodies",
         _of_task(),
