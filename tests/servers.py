@@ -108,6 +108,7 @@ class WebServer:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = False  # `close` waits for them, so that no connection outlives the test
+        self.connections: set[socket.socket] = set()
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
 
@@ -125,13 +126,26 @@ class WebServer:
         self.ending.set()
         self._server.shutdown()
         self._thread.join()
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         self._server.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):
     web: WebServer
     protocol_version = "HTTP/1.1"
-    timeout = 5.0  # an idle connection
+    timeout = 5.0  # seconds without a byte
+
+    def setup(self) -> None:
+        """Let the server end this connection."""
+        super().setup()
+        self.web.connections.add(self.connection)
+
+    def finish(self) -> None:
+        """Forget it."""
+        self.web.connections.discard(self.connection)
+        super().finish()
 
     def log_message(self, *args: object) -> None:
         """Say nothing."""

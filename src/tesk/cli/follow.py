@@ -7,8 +7,8 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Coroutine, Iterable, Mapping
+from contextlib import aclosing
 from typing import Any, BinaryIO, Literal
 
 from tesk.cli.faults import FAILED, INTERRUPTED, CommandError
@@ -33,12 +33,24 @@ def run_until_interrupted(work: Coroutine[Any, Any, Task]) -> Task:
     Raises CommandError then.
     """
     try:
-        return asyncio.run(work)
+        return asyncio.run(_until_terminated(work))
     except asyncio.CancelledError:
         raise CommandError("terminated", INTERRUPTED) from None
     except BrokenPipeError:
         _drop_output()
         raise CommandError("nobody reads the output any more", INTERRUPTED) from None
+
+
+async def _until_terminated(work: Coroutine[Any, Any, Task]) -> Task:
+    """Let the first SIGTERM cancel `work`, as asyncio does with SIGINT; further ones do not disturb its end."""
+    working = asyncio.create_task(work)
+
+    def terminate() -> None:
+        if not working.cancelling():
+            working.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+    return await working
 
 
 async def run_to_end(client: AsyncClient, task: Mapping[str, Any]) -> Task:
@@ -49,27 +61,14 @@ async def run_to_end(client: AsyncClient, task: Mapping[str, Any]) -> Task:
     executor = task["executors"][0]
     # what goes to a file that the user named is not shown as well
     streams = [one for one in _STREAMS if one not in executor]
-    async with _terminated_as_cancelled():
-        task_id = await client.create(task)
-        try:
-            return await follow(client, task_id, streams)
-        except (asyncio.CancelledError, BrokenPipeError):
-            with contextlib.suppress(ClientError):
-                await client.cancel(task_id)
-                await client.wait([task_id], timeout=_CANCEL_SECONDS, poll=_POLL)
-            raise
-
-
-@asynccontextmanager
-async def _terminated_as_cancelled() -> AsyncIterator[None]:
-    """Let SIGTERM end our work in order, as asyncio does with SIGINT."""
-    loop, work = asyncio.get_running_loop(), asyncio.current_task()
-    assert work is not None
-    loop.add_signal_handler(signal.SIGTERM, work.cancel)
+    task_id = await client.create(task)
     try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGTERM)
+        return await follow(client, task_id, streams)
+    except (asyncio.CancelledError, BrokenPipeError):
+        with contextlib.suppress(ClientError):
+            await client.cancel(task_id)
+            await client.wait([task_id], timeout=_CANCEL_SECONDS, poll=_POLL)
+        raise
 
 
 async def follow(client: AsyncClient, task_id: str, streams: Iterable[Stream]) -> Task:
