@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
-__all__ = ["compose", "fragment"]
+__all__ = ["compose", "compose_one", "fragment"]
 
 
 def fragment(json_object: bytes) -> bytes:
@@ -22,23 +20,31 @@ def fragment(json_object: bytes) -> bytes:
 
 
 def compose(rows: Sequence[Sequence[Any]]) -> bytes:
-    """Tasks from rows of (seq, id, state[, body, log]), joined by commas; a task has a row for each attempt.
+    """Tasks from rows of (seq, id, state[, body, logs]), as a JSON array.
 
     Ids and states need no escapes (`Store.create` sees to that).
     """
     if not rows:
-        return b""
+        return b"[]"
     if len(rows[0]) == 3:
-        return ",".join([f'{{"id":"{id}","state":"{state}"}}' for _, id, state in rows]).encode()
-    return b",".join(_task(list(one)) for _, one in groupby(rows, itemgetter(0)))
-
-
-def _task(rows: list[Sequence[Any]]) -> bytes:
-    _, id, state, body, log = rows[0]
-    parts = [f'{{"id":"{id}","state":"{state}"'.encode()]
-    if body:
-        parts += (b",", body)
-    if log is not None:
-        parts += (b',"logs":[', b",".join(row[4] for row in rows), b"]")
-    parts.append(b"}")
+        tasks = ",".join([f'{{"id":"{id}","state":"{state}"}}' for _, id, state in rows])
+        return f"[{tasks}]".encode()
+    # One list and one join: a page is copied once, whatever its size.
+    parts: list[bytes] = []
+    before = "["
+    for _, id, state, body, logs in rows:
+        parts.append(f'{before}{{"id":"{id}","state":"{state}"'.encode())
+        if body:
+            parts += (b",", body)
+        if logs is None:
+            before = "},"
+        else:
+            parts += (b',"logs":[', logs)
+            before = "]},"
+    parts.append(f"{before[:-1]}]".encode())
     return b"".join(parts)
+
+
+def compose_one(row: Sequence[Any]) -> bytes:
+    """The task of one row."""
+    return compose([row])[1:-1]

@@ -60,6 +60,7 @@ attempts = sa.Table(
     sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("log_basic", sa.LargeBinary, nullable=False),
     sa.Column("log_full", sa.LargeBinary),
+    sqlite_with_rowid=False,
 )
 """One tesTaskLog as JSON for each attempt of which something is known; `log_full` is null where it equals
 `log_basic`."""
