@@ -35,8 +35,11 @@ class Store:
     Every method may raise StoreError. What a method has written is durable when it returns. Bytes are JSON in UTF-8.
     """
 
-    def __init__(self, database: Database, workers: Workers, statements: Statements) -> None:
+    def __init__(
+        self, database: Database, workers: Workers, statements: Statements, *, hide_canceling: bool = False
+    ) -> None:
         self._sql = statements
+        self._hide_canceling = hide_canceling
         self._workers = workers
         self._listeners: list[Callable[[Event], None]] = []
         self._secret: bytes | None = None
@@ -44,15 +47,17 @@ class Store:
         """How messages call the database; never with a password."""
 
     @classmethod
-    async def open(cls, url_or_path: str | Path, *, readers: int = 2) -> Store:
+    async def open(cls, url_or_path: str | Path, *, readers: int = 2, hide_canceling: bool = False) -> Store:
         """Open the database that `url_or_path` names, and make or migrate its schema.
 
         A path or a `sqlite:///` URL names a file, made with its directory where it is missing; a `postgresql://` URL a
-        database that is there. `readers` is the number of threads that read.
+        database that is there. `readers` is the number of threads that read. With `hide_canceling`, tasks in CANCELING
+        are shown, and found, as RUNNING.
         """
         database = database_at(url_or_path)
         await asyncio.to_thread(prepare, database)
-        return cls(database, Workers(database, readers), Statements(database.dialect))
+        statements = Statements(database.dialect, hide_canceling=hide_canceling)
+        return cls(database, Workers(database, readers), statements, hide_canceling=hide_canceling)
 
     async def close(self) -> None:
         """Finish what was asked for, and close every connection. No call may follow."""
@@ -119,7 +124,7 @@ class Store:
 
         Pages stay as they are while tasks are created, and the last page is never empty unless it is the first.
         """
-        shape, values = _conditions(query)
+        shape, values = _conditions(query, self._shown_as(query.state))
         minimal = query.view is View.MINIMAL
 
         def read(cursor: Cursor) -> Page:
@@ -129,6 +134,15 @@ class Store:
             return Page(b"[" + compose(rows[:last]) + b"]", after)
 
         return await self._workers.read(read)
+
+    def _shown_as(self, state: State | None) -> tuple[State, ...]:
+        """The states of tasks that are shown in `state`."""
+        if state is None:
+            return ()
+        if self._hide_canceling and state is State.RUNNING:
+            return (State.RUNNING, State.CANCELING)
+        # no task is ever kept in UNKNOWN
+        return (State.UNKNOWN,) if self._hide_canceling and state is State.CANCELING else (state,)
 
     async def cancel(self, id: str) -> State | None:
         """Set CANCELING unless the task has ended; the state afterwards, or None when there is no such task."""
@@ -256,13 +270,12 @@ class Store:
         )
 
 
-def _conditions(query: Query) -> tuple[Filters, dict[str, object]]:
+def _conditions(query: Query, states: Sequence[State]) -> tuple[Filters, dict[str, object]]:
     """What the list must fulfil, as the shape of its statement and the values in it."""
     values: dict[str, object] = {}
     if query.before is not None:
         values["seq"] = query.before
-    if query.state is not None:
-        values["state"] = query.state.value
+    values |= {f"wanted_{index}": state.value for index, state in enumerate(states)}
     if query.name_prefix:
         prefix = name_term(query.name_prefix)
         values["name_from"] = prefix[:_INDEXED]
@@ -279,7 +292,7 @@ def _conditions(query: Query) -> tuple[Filters, dict[str, object]]:
     shape = Filters(
         view=query.view,
         before="seq" in values,
-        state="state" in values,
+        states=len(states),
         name_from="name_from" in values,
         name_below="name_below" in values,
         name_whole="name_whole" in values,
