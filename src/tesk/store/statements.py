@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tesk.store.database import Cursor
-from tesk.store.schema import NAME_START, attempts, bodies, meta, tags, tasks
+from tesk.store.schema import NAME_START, attempts, bodies, creations, meta, tags, tasks
 from tesk.tes.states import ACTIVE, State, predecessors
 from tesk.tes.views import View
 
@@ -105,6 +105,16 @@ class Statements:
                     tasks.c.seq, sa.bindparam("key", type_=sa.Text()), sa.bindparam("value", type_=sa.Text())
                 ).where(tasks.c.id == _ROW),
             )
+        )
+        name = sa.bindparam("key", type_=sa.Text())
+        self.insert_key = self._compile(
+            self._insert(creations)
+            .values(key=name, id=_ROW, fingerprint=_blob("fingerprint"), created_at=_NOW)
+            .on_conflict_do_nothing()
+        )
+        self.created = self._compile(sa.select(creations.c.id, creations.c.fingerprint).where(creations.c.key == name))
+        self.expire_keys = self._compile(
+            sa.delete(creations).where(creations.c.created_at < sa.bindparam("before", type_=sa.BigInteger()))
         )
         self.log = self._compile(self._upsert_log(tasks.c.id == _ROW))
         """Keep the log of an attempt, without a guard: for a row that this transaction has just changed."""

@@ -13,9 +13,9 @@ from pathlib import Path
 from tesk.store.compose import compose, fragment
 from tesk.store.database import Cursor, Database, database_at
 from tesk.store.encode import encode_log
-from tesk.store.errors import StoreError
+from tesk.store.errors import KeyTaken, StoreError
 from tesk.store.migrate import prepare
-from tesk.store.model import ActiveTask, Change, Event, NewTask, Page, Query, QueuedTask, TaskLogBytes
+from tesk.store.model import ActiveTask, Change, CreationKey, Event, NewTask, Page, Query, QueuedTask, TaskLogBytes
 from tesk.store.statements import Filters, Statements
 from tesk.store.terms import after_prefix, name_term, tag_term
 from tesk.store.workers import Workers
@@ -27,6 +27,8 @@ __all__ = ["Store"]
 
 _ID = re.compile(r"[A-Za-z0-9._-]+")
 _INDEXED = 128
+_KEY_LIFETIME = 24 * 3600 * 1000
+"""Milliseconds for which a creation key is remembered."""
 
 
 class Store:
@@ -74,13 +76,43 @@ class Store:
         for listener in self._listeners:
             listener(Event(id, state))
 
-    async def create(self, task: NewTask) -> None:
-        """Keep a new task in state QUEUED, with attempt 1.
+    async def create(self, task: NewTask, key: CreationKey | None = None) -> str:
+        """Keep a new task in state QUEUED, with attempt 1; its id.
 
-        Raises ValueError when its id has other characters than letters, digits and `._-`.
+        With a `key` of which the store heard in the last 24 hours, nothing is kept, and the id is that of the task that
+        was created then. Raises KeyTaken when that was another request, and ValueError when the task's id has other
+        characters than letters, digits and `._-`.
         """
         if not _ID.fullmatch(task.id):
             raise ValueError(f"a task's id consists of letters, digits and ._-, not {task.id!r}")
+        insert = self._insertion(task)
+
+        def write(cursor: Cursor) -> str:
+            earlier = None if key is None else self._created(cursor, key, task.id)
+            if earlier is None:
+                insert(cursor)
+            return earlier or task.id
+
+        def committed(id: str) -> None:
+            if id == task.id:
+                self._tell(id, State.QUEUED)
+
+        return await self._workers.write(write, committed)
+
+    def _created(self, cursor: Cursor, key: CreationKey, id: str) -> str | None:
+        """The task that was created under `key` before; None when from now on that is `id`."""
+        now = time.time_ns() // 1_000_000
+        self._sql.expire_keys.run(cursor, before=now - _KEY_LIFETIME)
+        self._sql.insert_key.run(cursor, key=key.name, id=id, fingerprint=key.fingerprint, now=now)
+        if cursor.rowcount == 1:
+            return None
+        earlier, fingerprint = self._sql.created.run(cursor, key=key.name).fetchone()
+        if bytes(fingerprint) != key.fingerprint:
+            raise KeyTaken(key.name)
+        return str(earlier)
+
+    def _insertion(self, task: NewTask) -> Callable[[Cursor], None]:
+        """What writes `task`; all that can be made ready is, outside of the transaction."""
         body = {
             "basic": fragment(task.basic),
             "full": None if task.full is None else fragment(task.full),
@@ -91,7 +123,7 @@ class Store:
         tags = [{"id": task.id, "key": key, "value": value} for key, value in terms.items()]
         name = None if task.name is None else name_term(task.name)
 
-        def write(cursor: Cursor) -> None:
+        def insert(cursor: Cursor) -> None:
             self._sql.insert_task.run(cursor, id=task.id, name=name, creation_time=task.creation_time)
             if cursor.rowcount != 1:
                 raise StoreError(f"There is a task with the id {task.id} already: create the task again.")
@@ -101,7 +133,7 @@ class Store:
             if log is not None:
                 self._log(cursor, task.id, 1, log)
 
-        await self._workers.write(write, lambda _: self._tell(task.id, State.QUEUED))
+        return insert
 
     async def get(self, id: str, view: View = View.MINIMAL) -> bytes | None:
         """The task as JSON, or None when there is none with this id."""
