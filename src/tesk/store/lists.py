@@ -37,13 +37,14 @@ _CHOICES = 1024
 class Filters:
     """The shape of a list's query: which conditions it has, not their values.
 
-    `name` is a prefix, `name_below` and `prefix_below` whether there is a text after everything with that prefix (in
-    the index, which holds the start of a name, and in names); `tags` says for each tag whether it has a value.
+    `states` is how many states match, 0 for all of them. `name` is a prefix, `name_below` and `prefix_below` whether
+    there is a text after everything with that prefix (in the index, which holds the start of a name, and in names).
+    `tags` says for each tag whether it has a value.
     """
 
     view: View
     before: bool = False
-    state: bool = False
+    states: int = 0
     name: bool = False
     name_below: bool = False
     prefix_below: bool = False
@@ -52,28 +53,32 @@ class Filters:
     @property
     def ordered(self) -> list[str]:
         """The conditions whose index has their tasks in the order of the list."""
-        return ["state"] * self.state + [f"tag_{number}" for number, exact in enumerate(self.tags) if exact]
+        return ["state"] * (self.states == 1) + [f"tag_{number}" for number, exact in enumerate(self.tags) if exact]
 
     @property
     def unordered(self) -> list[str]:
         """The conditions whose index has their tasks in another order: they must be sorted."""
-        return ["name"] * self.name + [f"tag_{number}" for number, exact in enumerate(self.tags) if not exact]
+        tags = [f"tag_{number}" for number, exact in enumerate(self.tags) if not exact]
+        return ["state"] * (self.states > 1) + ["name"] * self.name + tags
 
 
 class Lists:
     """The statements of lists for one dialect; `compile` makes what is kept of each.
 
-    `columns` adds what a view shows to a SELECT of tasks: it is given the view and the column that is `tasks.seq`.
+    `state` is a task's state as it is shown, `columns` what a view shows beside it: a function of the view and of the
+    column that is `tasks.seq`.
     """
 
     def __init__(
         self,
         dialect: str,
         compile: Callable[[sa.sql.ClauseElement], Any],
+        state: sa.ColumnElement[str],
         columns: Callable[[View, sa.ColumnElement[int]], list[sa.ColumnElement[Any]]],
     ) -> None:
         self._told = dialect == "sqlite"
         self._compile = compile
+        self._state = state
         self._columns = columns
         self._choices: dict[tuple[Any, ...], tuple[float, str]] = {}
         self.page = lru_cache(maxsize=512)(self._page)
@@ -103,7 +108,7 @@ class Lists:
         return known[1]
 
     def _choose(self, cursor: Cursor, filters: Filters, values: Mapping[str, Any]) -> str:
-        probe = self._probe(filters.state, filters.name, filters.name_below, filters.tags)
+        probe = self._probe(filters.states, filters.name, filters.name_below, filters.tags)
         asked = {key: value for key, value in values.items() if key not in ("seq", "prefix_from", "prefix_below")}
         found = dict(zip(filters.ordered + filters.unordered, probe.run(cursor, **asked).fetchone(), strict=True))
         counts = {name: found[name] for name in filters.unordered if found[name] < _SORTED}
@@ -113,9 +118,9 @@ class Lists:
             return min(counts, key=counts.__getitem__)
         return oldest
 
-    def _make_probe(self, state: bool, name: bool, name_below: bool, exact: tuple[bool, ...]) -> Any:
+    def _make_probe(self, states: int, name: bool, name_below: bool, exact: tuple[bool, ...]) -> Any:
         """For each ordered condition the seq of its `_DEPTH`th task, for each other how many tasks match, if few."""
-        filters = Filters(View.MINIMAL, state=state, name=name, name_below=name_below, tags=exact)
+        filters = Filters(View.MINIMAL, states=states, name=name, name_below=name_below, tags=exact)
         looks: list[sa.ColumnElement[Any]] = []
         for lead in filters.ordered:
             seq, where = _indexed(lead, filters)
@@ -129,7 +134,7 @@ class Lists:
     def _page(self, filters: Filters, lead: str) -> Any:
         leads = filters.ordered + filters.unordered if lead == "any" else [lead]
         seq: sa.ColumnElement[int] = tasks.c.seq
-        chosen = sa.select(tasks.c.id, tasks.c.state)
+        chosen = sa.select(tasks.c.id)
         for condition in filters.ordered + filters.unordered:
             if condition not in leads:
                 chosen = chosen.where(*_looked_up(condition, filters))
@@ -146,7 +151,7 @@ class Lists:
         limit = sa.bindparam("limit", type_=sa.Integer())
         sorts = lead in filters.unordered
         columns = [] if sorts else self._columns(filters.view, tasks.c.seq)
-        chosen = chosen.with_only_columns(seq.label("seq"), tasks.c.id, tasks.c.state, *columns)
+        chosen = chosen.with_only_columns(seq.label("seq"), tasks.c.id, self._state, *columns)
         chosen = chosen.order_by(seq.desc()).limit(limit)
         if filters.view is View.MINIMAL or not sorts:
             return self._compile(chosen)
@@ -159,10 +164,15 @@ def _text(name: str) -> sa.BindParameter[str]:
     return sa.bindparam(name, type_=sa.Text())
 
 
+def _wanted(state: sa.ColumnElement[str], filters: Filters) -> sa.ColumnElement[bool]:
+    states = [_text(f"wanted_{number}") for number in range(filters.states)]
+    return state == states[0] if len(states) == 1 else state.in_(states)
+
+
 def _indexed(condition: str, filters: Filters) -> tuple[sa.Column[Any], list[sa.ColumnElement[bool]]]:
     """A condition so that its index is used, and the column of that index that is `seq`."""
     if condition == "state":
-        return tasks.c.seq, [tasks.c.state == _text("state")]
+        return tasks.c.seq, [_wanted(tasks.c.state, filters)]
     if condition == "name":
         start: sa.ColumnElement[str] = sa.literal_column(NAME_START, sa.Text())
         where = [start >= _text("name_from")]
@@ -176,7 +186,7 @@ def _indexed(condition: str, filters: Filters) -> tuple[sa.Column[Any], list[sa.
 def _looked_up(condition: str, filters: Filters) -> list[sa.ColumnElement[bool]]:
     """A condition so that it is looked up for a task that is found already, and no index leads to it."""
     if condition == "state":
-        return [tasks.c.state.concat("") == _text("state")]
+        return [_wanted(tasks.c.state.concat(""), filters)]
     if condition == "name":
         where = [tasks.c.name >= _text("prefix_from")]
         return where + [tasks.c.name < _text("prefix_below")] * filters.prefix_below

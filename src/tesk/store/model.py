@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from tesk.tes.states import State
 from tesk.tes.views import View
 
-__all__ = ["ActiveTask", "Change", "Event", "NewTask", "Page", "Query", "QueuedTask", "TaskLogBytes"]
+__all__ = ["ActiveTask", "Change", "CreationKey", "Event", "NewTask", "Page", "Query", "QueuedTask", "TaskLogBytes"]
+
+
+@dataclass(frozen=True, slots=True)
+class CreationKey:
+    """What a client calls one creation, so that it may ask for it again; `fingerprint` is of the request's body."""
+
+    name: str
+    fingerprint: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from tesk.store.database import Cursor
 from tesk.store.lists import Lists
-from tesk.store.schema import attempts, bodies, meta, tags, tasks
+from tesk.store.schema import attempts, bodies, creations, meta, tags, tasks
 from tesk.tes.states import ACTIVE, State, predecessors
 from tesk.tes.views import View
 
@@ -45,13 +45,14 @@ class Statement:
 
 
 class Statements:
-    """Every statement, for one dialect."""
+    """Every statement, for one dialect. With `hide_canceling`, tasks in CANCELING are shown as RUNNING."""
 
-    def __init__(self, dialect: sa.Dialect) -> None:
+    def __init__(self, dialect: sa.Dialect, *, hide_canceling: bool = False) -> None:
         self._dialect = dialect
+        self._hide_canceling = hide_canceling
         # each dialect's INSERT knows ON CONFLICT; the other dialect takes 30 ms to import
         self._insert: Any = import_module(f"sqlalchemy.dialects.{dialect.name}").insert
-        self.lists = Lists(dialect.name, self._compile, self._columns)
+        self.lists = Lists(dialect.name, self._compile, self._shown_state(), self._columns)
         self._creating()
         self._changing()
         self._reading()
@@ -87,6 +88,16 @@ class Statements:
                     tasks.c.seq, sa.bindparam("key", type_=sa.Text()), sa.bindparam("value", type_=sa.Text())
                 ).where(tasks.c.id == _ROW),
             )
+        )
+        name = sa.bindparam("key", type_=sa.Text())
+        self.insert_key = self._compile(
+            self._insert(creations)
+            .values(key=name, id=_ROW, fingerprint=_blob("fingerprint"), created_at=_NOW)
+            .on_conflict_do_nothing()
+        )
+        self.created = self._compile(sa.select(creations.c.id, creations.c.fingerprint).where(creations.c.key == name))
+        self.expire_keys = self._compile(
+            sa.delete(creations).where(creations.c.created_at < sa.bindparam("before", type_=sa.BigInteger()))
         )
         self.log = self._compile(self._upsert_log(tasks.c.id == _ROW))
         """Keep the log of an attempt, without a guard: for a row that this transaction has just changed."""
@@ -145,7 +156,7 @@ class Statements:
     def _reading(self) -> None:
         self.get = {
             view: self._compile(
-                sa.select(tasks.c.seq, tasks.c.id, tasks.c.state, *self._columns(view, tasks.c.seq)).where(
+                sa.select(tasks.c.seq, tasks.c.id, self._shown_state(), *self._columns(view, tasks.c.seq)).where(
                     tasks.c.id == _ROW
                 )
             )
@@ -198,6 +209,12 @@ class Statements:
             sa.select(body).where(bodies.c.seq == seq).scalar_subquery().label("body"),
             sa.select(logs).where(attempts.c.seq == seq).scalar_subquery().label("logs"),
         ]
+
+    def _shown_state(self) -> sa.ColumnElement[str]:
+        if not self._hide_canceling:
+            return tasks.c.state
+        hidden = tasks.c.state == State.CANCELING.value
+        return sa.case((hidden, State.RUNNING.value), else_=tasks.c.state).label("state")
 
 
 def _blob(name: str) -> sa.BindParameter[bytes]:

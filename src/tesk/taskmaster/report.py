@@ -41,7 +41,8 @@ class Report:
     """Everything known now of one attempt; the newest replaces the older.
 
     `state` is INITIALIZING, RUNNING or a terminal state. `lost` is a sentence when the attempt's work is gone through
-    no fault of its own; then `state` is SYSTEM_ERROR, and the controller may start a new attempt.
+    no fault of its own; then `state` is SYSTEM_ERROR, or PREEMPTED when the system reclaimed the machine, and the
+    controller may start a new attempt.
     """
 
     state: State

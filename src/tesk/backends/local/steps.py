@@ -72,7 +72,7 @@ class LocalSteps:
             stdout=excerpt(str(streams), "stdout", self._log_bytes),
             stderr=excerpt(str(streams), "stderr", self._log_bytes),
         )
-        return ExecutorResult(end, exit_.problem)
+        return ExecutorResult(end, exit_.problem, exit_.usage)
 
     async def stage_out(self) -> StageOutResult:
         """Deliver the outputs."""
