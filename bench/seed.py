@@ -15,7 +15,7 @@ from typing import Any, cast
 from tesk.plan.site import Site
 from tesk.server.tasks import Tasks
 from tesk.store import Store, encode_log
-from tesk.store.compose import fragment
+from tesk.store.shown import fragment
 from tesk.store.database import SqliteDatabase
 from tesk.store.migrate import prepare
 from tesk.taskmaster.report import ExecutorEnd, OutputFile, Report

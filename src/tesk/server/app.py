@@ -118,7 +118,7 @@ class _Api:
     async def _list(self, request: Request) -> Response:
         page = await self._tasks.page(list_query(request.query_params, self._tokens))
         if page.next is None:
-            return _Json(b'{"tasks":%s}' % page.tasks)
+            return _Json(b"".join((b'{"tasks":', page.tasks, b"}")))
         token = self._tokens.make(page.next).encode("ascii")
         return _Json(b'{"tasks":%s,"next_page_token":"%s"}' % (page.tasks, token))
 

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from tesk.store.database import Cursor
 from tesk.store.schema import NAME_START, tags, tasks
+from tesk.store.shown import Shown
 from tesk.tes.views import View
 
 __all__ = ["Filters", "Lists"]
@@ -25,7 +26,7 @@ __all__ = ["Filters", "Lists"]
 _DEPTH = 256
 """A condition with fewer tasks than this leads at once; of others the one whose `_DEPTH`th task is the oldest."""
 
-_SORTED = 16_384
+_SORTED = 4096
 """How many tasks are sorted at most, where a condition's index has them in another order. Among a million tasks, what
 matches more than that fills a page of 256 by a walk over as many."""
 
@@ -63,23 +64,12 @@ class Filters:
 
 
 class Lists:
-    """The statements of lists for one dialect; `compile` makes what is kept of each.
+    """The statements of lists for one dialect; `compile` makes what is kept of each."""
 
-    `state` is a task's state as it is shown, `columns` what a view shows beside it: a function of the view and of the
-    column that is `tasks.seq`.
-    """
-
-    def __init__(
-        self,
-        dialect: str,
-        compile: Callable[[sa.sql.ClauseElement], Any],
-        state: sa.ColumnElement[str],
-        columns: Callable[[View, sa.ColumnElement[int]], list[sa.ColumnElement[Any]]],
-    ) -> None:
+    def __init__(self, dialect: str, compile: Callable[[sa.sql.ClauseElement], Any], shown: Shown) -> None:
         self._told = dialect == "sqlite"
         self._compile = compile
-        self._state = state
-        self._columns = columns
+        self._shown = shown
         self._choices: dict[tuple[Any, ...], tuple[float, str]] = {}
         self.page = lru_cache(maxsize=512)(self._page)
         self._probe = lru_cache(maxsize=128)(self._make_probe)
@@ -149,15 +139,16 @@ class Lists:
         if filters.before:
             chosen = chosen.where(seq < sa.bindparam("seq", type_=sa.BigInteger()))
         limit = sa.bindparam("limit", type_=sa.Integer())
-        sorts = lead in filters.unordered
-        columns = [] if sorts else self._columns(filters.view, tasks.c.seq)
-        chosen = chosen.with_only_columns(seq.label("seq"), tasks.c.id, self._state, *columns)
-        chosen = chosen.order_by(seq.desc()).limit(limit)
-        if filters.view is View.MINIMAL or not sorts:
-            return self._compile(chosen)
-        page = chosen.subquery("page")  # what is sorted is narrow
-        shown = sa.select(*page.c, *self._columns(filters.view, page.c.seq))
-        return self._compile(shown.order_by(page.c.seq.desc()))
+        if lead in filters.unordered:  # what is sorted is narrow
+            narrow = chosen.with_only_columns(seq.label("seq"), tasks.c.id, tasks.c.state)
+            found = narrow.order_by(seq.desc()).limit(limit).subquery("found")
+            rows = sa.select(found.c.seq, self._shown.task(filters.view, found).label("task")).order_by(
+                found.c.seq.desc()
+            )
+        else:
+            rows = chosen.with_only_columns(seq.label("seq"), self._shown.task(filters.view).label("task"))
+            rows = rows.order_by(seq.desc()).limit(limit)
+        return self._compile(self._shown.page(rows.subquery("page")))
 
 
 def _text(name: str) -> sa.BindParameter[str]:

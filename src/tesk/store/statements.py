@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from tesk.store.database import Cursor
 from tesk.store.lists import Lists
 from tesk.store.schema import attempts, bodies, creations, meta, tags, tasks
+from tesk.store.shown import Shown
 from tesk.tes.states import ACTIVE, State, predecessors
 from tesk.tes.views import View
 
@@ -49,10 +50,10 @@ class Statements:
 
     def __init__(self, dialect: sa.Dialect, *, hide_canceling: bool = False) -> None:
         self._dialect = dialect
-        self._hide_canceling = hide_canceling
+        self._shown = Shown(dialect.name, hide_canceling=hide_canceling)
         # each dialect's INSERT knows ON CONFLICT; the other dialect takes 30 ms to import
         self._insert: Any = import_module(f"sqlalchemy.dialects.{dialect.name}").insert
-        self.lists = Lists(dialect.name, self._compile, self._shown_state(), self._columns)
+        self.lists = Lists(dialect.name, self._compile, self._shown)
         self._creating()
         self._changing()
         self._reading()
@@ -155,14 +156,9 @@ class Statements:
 
     def _reading(self) -> None:
         self.get = {
-            view: self._compile(
-                sa.select(tasks.c.seq, tasks.c.id, self._shown_state(), *self._columns(view, tasks.c.seq)).where(
-                    tasks.c.id == _ROW
-                )
-            )
+            view: self._compile(sa.select(self._shown.task(view)).select_from(tasks).where(tasks.c.id == _ROW))
             for view in View
         }
-        """Rows of (seq, id, state[, body, logs]), as lists have them."""
         self.state = self._compile(sa.select(tasks.c.state).where(tasks.c.id == _ROW))
         self.find = self._compile(sa.select(tasks.c.id, tasks.c.state, tasks.c.attempt).where(tasks.c.id == _ROW))
         self.queued = self._compile(
@@ -186,35 +182,6 @@ class Statements:
             .where(tasks.c.id == _ROW, attempts.c.attempt == _ATTEMPT)
         )
         self.counts = self._compile(sa.select(tasks.c.state, sa.func.count()).group_by(tasks.c.state))
-
-    def _columns(self, view: View, seq: sa.ColumnElement[int]) -> list[sa.ColumnElement[Any]]:
-        """What a view shows beside id and state: the body, and the logs of all attempts joined by commas, or null.
-
-        Looked up for each task that is shown, and so never sorted with it.
-        """
-        if view is View.MINIMAL:
-            return []
-        body: sa.ColumnElement[Any] = bodies.c.basic
-        log: sa.ColumnElement[Any] = attempts.c.log_basic
-        if view is View.FULL:
-            body = sa.func.coalesce(bodies.c.full, bodies.c.basic)
-            log = sa.func.coalesce(attempts.c.log_full, attempts.c.log_basic)
-        if self._dialect.name == "sqlite":
-            # In the order of the primary key, by which they are found.
-            logs: sa.ColumnElement[Any] = sa.cast(sa.func.group_concat(log), sa.LargeBinary)
-        else:
-            comma: sa.ColumnElement[Any] = sa.literal_column("','::bytea", sa.LargeBinary)
-            logs = sa.func.string_agg(log, sa.dialects.postgresql.aggregate_order_by(comma, attempts.c.attempt))
-        return [
-            sa.select(body).where(bodies.c.seq == seq).scalar_subquery().label("body"),
-            sa.select(logs).where(attempts.c.seq == seq).scalar_subquery().label("logs"),
-        ]
-
-    def _shown_state(self) -> sa.ColumnElement[str]:
-        if not self._hide_canceling:
-            return tasks.c.state
-        hidden = tasks.c.state == State.CANCELING.value
-        return sa.case((hidden, State.RUNNING.value), else_=tasks.c.state).label("state")
 
 
 def _blob(name: str) -> sa.BindParameter[bytes]:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from tesk.store.compose import compose, compose_one, fragment
 from tesk.store.database import Cursor, Database, database_at
 from tesk.store.encode import encode_log
 from tesk.store.errors import KeyTaken, StoreError
 from tesk.store.lists import Filters
 from tesk.store.migrate import prepare
 from tesk.store.model import ActiveTask, Change, CreationKey, Event, NewTask, Page, Query, QueuedTask, TaskLogBytes
+from tesk.store.shown import fragment
 from tesk.store.statements import Statements
 from tesk.store.terms import after_prefix, name_term, tag_term
 from tesk.store.workers import Workers
@@ -139,8 +139,7 @@ class Store:
     async def get(self, id: str, view: View = View.MINIMAL) -> bytes | None:
         """The task as JSON, or None when there is none with this id."""
         statement = self._sql.get[view]
-        rows = await self._workers.read(lambda cursor: statement.run(cursor, id=id).fetchall())
-        return compose_one(rows[0]) if rows else None
+        return _only(await self._workers.read(lambda cursor: statement.run(cursor, id=id).fetchone()))
 
     async def state(self, id: str) -> State | None:
         """The task's state, or None when there is no such task."""
@@ -161,11 +160,11 @@ class Store:
 
         def read(cursor: Cursor) -> Page:
             statement = self._sql.lists.statement(cursor, shape, values)
-            rows = statement.run(cursor, limit=query.page_size + 1, **values).fetchall()
-            more = len(rows) > query.page_size
-            if more:
-                rows.pop()
-            return Page(compose(rows), rows[-1][0] if more else None)
+            count, last, size, tasks = statement.run(cursor, limit=query.page_size + 1, **values).fetchone()
+            if count <= query.page_size:
+                return Page(b"[%s]" % (tasks or b""), None)
+            # One more was asked for, to see whether there is another page: it is that page's first.
+            return Page(b"".join((b"[", memoryview(tasks)[: -size - 1], b"]")), last + 1)
 
         return await self._workers.read(read)
 
