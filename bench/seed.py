@@ -15,9 +15,9 @@ from typing import Any, cast
 from tesk.plan.site import Site
 from tesk.server.tasks import Tasks
 from tesk.store import Store, encode_log
-from tesk.store.shown import fragment
 from tesk.store.database import SqliteDatabase
 from tesk.store.migrate import prepare
+from tesk.store.shown import fragment
 from tesk.taskmaster.report import ExecutorEnd, OutputFile, Report
 from tesk.tes.states import State
 
@@ -119,14 +119,15 @@ def remove_after(path: Path, seq: int) -> None:
 
 
 def _fingerprint(directory: Path) -> str:
-    """Of the schema and of this module: a store made by another is made again."""
+    """Of the schema, of what is written into it and of this module: a store made by another is made again."""
     probe = SqliteDatabase(directory / "probe.db")
     Path(probe.place).unlink(missing_ok=True)
     prepare(probe)
     with closing(sqlite3.connect(probe.place)) as connection:
         schema = repr(connection.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall())
     Path(probe.place).unlink()
-    return hashlib.sha256(schema.encode() + Path(__file__).read_bytes()).hexdigest()[:12]
+    made = schema + _Rows().sample
+    return hashlib.sha256(made.encode() + Path(__file__).read_bytes()).hexdigest()[:12]
 
 
 def _fill(connection: sqlite3.Connection, count: int) -> None:
@@ -155,6 +156,8 @@ class _Rows:
             new = tasks.prepare(json.dumps(body(seq)).encode())
             self._bodies.append((_template(fragment(new.basic), seq), _template(new.plan, seq)))
         self._logs = {state: _log(state) for state in State if state.terminal}
+        self.sample = repr((self._bodies, self._logs))
+        """What would be written for all of them."""
 
     def write(self, connection: sqlite3.Connection, seqs: Sequence[int]) -> None:
         """In one transaction."""

@@ -140,7 +140,7 @@ class Lists:
             chosen = chosen.where(seq < sa.bindparam("seq", type_=sa.BigInteger()))
         limit = sa.bindparam("limit", type_=sa.Integer())
         if lead in filters.unordered:  # what is sorted is narrow
-            narrow = chosen.with_only_columns(seq.label("seq"), tasks.c.id, tasks.c.state)
+            narrow = chosen.with_only_columns(seq.label("seq"), tasks.c.id, tasks.c.state, tasks.c.attempt)
             found = narrow.order_by(seq.desc()).limit(limit).subquery("found")
             rows = sa.select(found.c.seq, self._shown.task(filters.view, found).label("task")).order_by(
                 found.c.seq.desc()

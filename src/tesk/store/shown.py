@@ -18,14 +18,15 @@ __all__ = ["Shown", "fragment"]
 
 
 def fragment(json_object: bytes) -> bytes:
-    """The members of an encoded JSON object, without its braces.
+    """The members of an encoded JSON object, without its braces, each after a comma.
 
     Raises ValueError when it is not an object.
     """
     stripped = json_object.strip()
     if stripped[:1] != b"{" or stripped[-1:] != b"}":
         raise ValueError("a task is kept as a JSON object")
-    return stripped[1:-1].strip()
+    members = stripped[1:-1].strip()
+    return members and b"," + members
 
 
 class Shown:
@@ -39,13 +40,17 @@ class Shown:
         self._hide_canceling = hide_canceling
 
     def task(self, view: View, source: sa.FromClause = tasks) -> sa.ColumnElement[bytes]:
-        """The task in a row of `source`, which has `seq`, `id` and `state`."""
+        """The task in a row of `source`, which has `seq`, `id`, `state` and `attempt`."""
         pieces = [self._text('{"id":"'), self._raw(source.c.id), self._text('","state":"'), self._state(source)]
-        pieces.append(self._text('"'))
-        if view is not View.MINIMAL:
-            pieces += self._members(view, source.c.seq)
+        end = self._text("}")
+        if view is View.MINIMAL:
+            pieces.append(self._text('"}'))
+        else:
+            body, logs = self._members(view, source)
+            some_logs = self._text(',"logs":[').concat(logs).concat(self._text("]}"))
+            pieces += [self._text('"'), body, sa.func.coalesce(some_logs, end)]
         joined = pieces[0]
-        for piece in [*pieces[1:], self._text("}")]:
+        for piece in pieces[1:]:
             joined = joined.concat(piece)
         return sa.cast(joined, sa.LargeBinary) if self._sqlite else joined
 
@@ -66,25 +71,22 @@ class Shown:
         joined = sa.func.string_agg(task, _ordered(self._text(","), seq.desc()))
         return sa.select(sa.func.count(), sa.func.min(seq), sizes[1], joined)
 
-    def _members(self, view: View, seq: sa.ColumnElement[int]) -> list[sa.ColumnElement[Any]]:
-        """The body, and the logs of all attempts. Looked up for each task, and so never sorted with it."""
+    def _members(self, view: View, source: sa.FromClause) -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
+        """The body, and the logs of all attempts or null. Looked up for each task, and so never sorted with it."""
         body: sa.ColumnElement[Any] = bodies.c.basic
         log: sa.ColumnElement[Any] = attempts.c.log_basic
         if view is View.FULL:
             body = sa.func.coalesce(bodies.c.full, bodies.c.basic)
             log = sa.func.coalesce(attempts.c.log_full, attempts.c.log_basic)
         if self._sqlite:
-            logs: sa.ColumnElement[Any] = sa.func.group_concat(log)  # found by the primary key, and in its order
+            joined: sa.ColumnElement[Any] = sa.func.group_concat(log)  # found by the primary key, and in its order
         else:
-            logs = sa.func.string_agg(log, _ordered(self._text(","), attempts.c.attempt))
-        found_body = sa.select(body).where(bodies.c.seq == seq).scalar_subquery()
-        found_logs = sa.select(logs).where(attempts.c.seq == seq).scalar_subquery()
-        none = self._text("")
-        some_logs = self._text(',"logs":[').concat(found_logs).concat(self._text("]"))
-        return [
-            sa.func.coalesce(self._text(",").concat(sa.func.nullif(found_body, self._empty())), none),
-            sa.func.coalesce(some_logs, none),
-        ]
+            joined = sa.func.string_agg(log, _ordered(self._text(","), attempts.c.attempt))
+        mine = attempts.c.seq == source.c.seq
+        one = sa.select(log).where(mine, attempts.c.attempt == 1).scalar_subquery()
+        several = sa.select(joined).where(mine).scalar_subquery()
+        logs = sa.case((source.c.attempt == 1, one), else_=several)  # to join the logs of most tasks would be in vain
+        return sa.select(body).where(bodies.c.seq == source.c.seq).scalar_subquery(), logs
 
     def _state(self, source: sa.FromClause) -> sa.ColumnElement[Any]:
         state = source.c.state
@@ -95,9 +97,6 @@ class Shown:
     def _text(self, text: str) -> sa.ColumnElement[Any]:
         """A constant without quotes or backslashes in it."""
         return sa.literal_column(f"'{text}'" if self._sqlite else f"'{text}'::bytea", sa.LargeBinary)
-
-    def _empty(self) -> sa.ColumnElement[Any]:
-        return sa.literal_column("x''", sa.LargeBinary) if self._sqlite else self._text("")
 
     def _raw(self, text: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         return text if self._sqlite else sa.func.convert_to(text, sa.literal_column("'UTF8'"), type_=sa.LargeBinary)
