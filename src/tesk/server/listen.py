@@ -13,6 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from tesk.config.models import ServerConfig
+from tesk.server.joined import JoinedHttp
 
 __all__ = ["CannotServe", "bind", "check_exposure", "serve_app", "url_of"]
 
@@ -104,7 +105,7 @@ async def serve_app(app: ASGIApp, bound: socket.socket, stop: asyncio.Event, on_
     """Serve `app` on `bound` until `stop` is set, then let the requests in flight end (at most 10 s)."""
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=JoinedHttp,
         ws="none",
         lifespan="off",
         interface="asgi3",
