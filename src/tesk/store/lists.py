@@ -66,7 +66,15 @@ class Filters:
 class Lists:
     """The statements of lists for one dialect; `compile` makes what is kept of each."""
 
-    def __init__(self, dialect: str, compile: Callable[[sa.sql.ClauseElement], Any], shown: Shown) -> None:
+    def __init__(
+        self,
+        dialect: str,
+        compile: Callable[[sa.sql.ClauseElement], Any],
+        shown: Shown,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._told = dialect == "sqlite"
         self._compile = compile
         self._shown = shown
@@ -89,7 +97,7 @@ class Lists:
             return conditions[0]
         # The choice decides how long an answer takes and not what is in it: it may be a little old.
         key = tuple(one for item in values.items() if item[0] != "seq" for one in item)
-        now = time.monotonic()
+        now = self._clock()
         known = self._choices.get(key)
         if known is None or known[0] < now:
             if len(self._choices) >= _CHOICES:

@@ -64,8 +64,7 @@ bodies = sa.Table(
     sa.Column("plan", sa.LargeBinary, nullable=False),
 )
 """A task's JSON without `id`, `state` and `logs`: the members of the object, without its braces, each after a
-comma; `full` is null where
-it equals `basic`. Apart from `tasks`, so that lists in the MINIMAL view never read it."""
+comma; `full` is null where it equals `basic`. Apart from `tasks`, so that lists in the MINIMAL view never read it."""
 
 attempts = sa.Table(
     "attempts",
