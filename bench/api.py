@@ -128,30 +128,37 @@ def _same(path: str) -> Iterator[bytes]:
 
 @dataclass(frozen=True)
 class _Measured:
-    """The medians of the rounds, in answers a second, and the size of an answer."""
+    """The medians of the rounds: answers a second and the server's processor time for each in ms; an answer's size."""
 
     rates: tuple[float, ...]
+    cpu: tuple[float, ...]
     body: int
-    share: float
 
 
 def _measure(sites: list[_Site], requests: list[Iterator[bytes]]) -> _Measured:
     """In turns; the first, short turn warms caches up."""
     rates: list[list[float]] = [[] for _ in sites]
-    body, share = 0, 0.0
+    cpu: list[list[float]] = [[] for _ in sites]
+    body = 0
     for turn in range(ROUNDS + 1):
-        for site, stream, seen in zip(sites, requests, rates, strict=True):
+        for number, (site, stream) in enumerate(zip(sites, requests, strict=True)):
+            before = site.server.cpu_seconds()
             done = load.run(site.url, stream, CONNECTIONS, seconds=ROUND_SECONDS if turn else ROUND_SECONDS / 3)
-            body, share = done.body, done.generator_share
+            body = done.body
             if turn:
-                seen.append(done.rate)
-    return _Measured(tuple(statistics.median(one) for one in rates), body, share)
+                rates[number].append(done.rate)
+                cpu[number].append((site.server.cpu_seconds() - before) / len(done.seconds) * 1000)
+    return _Measured(_medians(rates), _medians(cpu), body)
+
+
+def _medians(rounds: list[list[float]]) -> tuple[float, ...]:
+    return tuple(statistics.median(one) for one in rounds)
 
 
 def _rows(name: str, goal: float | None, measured: _Measured, beside: str, *, compare: bool = True) -> list[Figure]:
     rows = [
-        Figure(f"{name}, {size:,} tasks", rate, "/s", goal, "more", beside=beside)
-        for size, rate in zip(SIZES, measured.rates, strict=True)
+        Figure(f"{name}, {size:,} tasks", rate, "/s", goal, "more", beside=f"{cpu:.2f} ms of server CPU; {beside}")
+        for size, rate, cpu in zip(SIZES, measured.rates, measured.cpu, strict=True)
     ]
     if compare:
         rows.append(Figure(f"  {SIZES[0]:,} : {SIZES[1]:,}", measured.rates[0] / measured.rates[1], "times", SLOWER))

@@ -26,9 +26,11 @@ __all__ = ["Filters", "Lists"]
 _DEPTH = 256
 """A condition with fewer tasks than this leads at once; of others the one whose `_DEPTH`th task is the oldest."""
 
-_SORTED = 4096
-"""How many tasks are sorted at most, where a condition's index has them in another order. Among a million tasks, what
-matches more than that fills a page of 256 by a walk over as many."""
+_COUNTED = 4096
+"""How many tasks of a condition are counted at most, and so sorted, where its index has them in another order."""
+
+_SORT_COST = 8
+"""To sort a task costs this many times what it costs to walk over one."""
 
 _CHOICE_SECONDS = 10.0
 _CHOICES = 1024
@@ -108,8 +110,9 @@ class Lists:
     def _choose(self, cursor: Cursor, filters: Filters, values: Mapping[str, Any]) -> str:
         probe = self._probe(filters.states, filters.name, filters.name_below, filters.tags)
         asked = {key: value for key, value in values.items() if key not in ("seq", "prefix_from", "prefix_below")}
-        found = dict(zip(filters.ordered + filters.unordered, probe.run(cursor, **asked).fetchone(), strict=True))
-        counts = {name: found[name] for name in filters.unordered if found[name] < _SORTED}
+        newest, *looks = probe.run(cursor, **asked).fetchone()
+        found = dict(zip(filters.ordered + filters.unordered, looks, strict=True))
+        counts = {name: found[name] for name in filters.unordered if _few(found[name], newest or 0)}
         depths = {name: found[name] or 0 for name in filters.ordered}
         oldest = min(depths, key=depths.__getitem__, default="seq")
         if counts and depths.get(oldest, 1):
@@ -117,15 +120,16 @@ class Lists:
         return oldest
 
     def _make_probe(self, states: int, name: bool, name_below: bool, exact: tuple[bool, ...]) -> Any:
-        """For each ordered condition the seq of its `_DEPTH`th task, for each other how many tasks match, if few."""
+        """The newest seq; for each ordered condition that of its `_DEPTH`th task, for each other how many tasks match,
+        if few."""
         filters = Filters(View.MINIMAL, states=states, name=name, name_below=name_below, tags=exact)
-        looks: list[sa.ColumnElement[Any]] = []
+        looks: list[sa.ColumnElement[Any]] = [sa.select(sa.func.max(tasks.c.seq)).scalar_subquery()]
         for lead in filters.ordered:
             seq, where = _indexed(lead, filters)
             looks.append(sa.select(seq).where(*where).order_by(seq.desc()).limit(1).offset(_DEPTH).scalar_subquery())
         for lead in filters.unordered:
             seq, where = _indexed(lead, filters)
-            few = sa.select(seq).where(*where).limit(_SORTED).subquery()
+            few = sa.select(seq).where(*where).limit(_COUNTED).subquery()
             looks.append(sa.select(sa.func.count()).select_from(few).scalar_subquery())
         return self._compile(sa.select(*(one.label(f"look_{number}") for number, one in enumerate(looks))))
 
@@ -157,6 +161,11 @@ class Lists:
             rows = chosen.with_only_columns(seq.label("seq"), self._shown.task(filters.view).label("task"))
             rows = rows.order_by(seq.desc()).limit(limit)
         return self._compile(self._shown.page(rows.subquery("page")))
+
+
+def _few(count: int, newest: int) -> bool:
+    """Whether `count` tasks are sorted sooner than as many of a usual page are come across on a walk."""
+    return count < _COUNTED and _SORT_COST * count * count < _DEPTH * newest
 
 
 def _text(name: str) -> sa.BindParameter[str]:
