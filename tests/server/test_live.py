@@ -17,7 +17,8 @@ import httpx
 import pytest
 
 from tesk.config.models import ServerConfig
-from tesk.server.listen import CannotServe, bind, check_exposure, serve_app, url_of
+from tesk.server.listen import CannotServe, Listeners, bind, check_exposure, url_of
+from tesk.server.serving import serve_app
 
 from .conftest import TASK, Api
 
@@ -36,7 +37,7 @@ async def live(api: Api) -> AsyncIterator[Live]:
     """`api` on a socket."""
     stop, started = api.stopping, asyncio.Event()
     bound = bind("127.0.0.1", 0)
-    serving = asyncio.create_task(serve_app(api.app, bound, stop, started.set))
+    serving = asyncio.create_task(serve_app(api.app, Listeners((bound,)), stop, started.set))
     await asyncio.wait_for(started.wait(), 10)
     yield Live(url_of(bound), stop, serving)
     stop.set()

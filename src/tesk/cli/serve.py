@@ -42,8 +42,11 @@ def serve(
     """Run a TES server. Every option overrides a key of the configuration."""
     import os
 
+    from tesk.cli.screen import say
+
     with importing():
-        from tesk.config import load
+        from tesk.config import Source
+        from tesk.server.reload import Reloader
         from tesk.server.service import run_server
 
     overrides: dict[str, Any] = {
@@ -55,7 +58,11 @@ def serve(
         "server.allow_unauthenticated": allow_unauthenticated or None,
     }
     given = {key: value for key, value in overrides.items() if value is not None}
-    run_server(load(config, os.environ, given))
+    source = Source(config, os.environ, given)
+    loaded = source.load()
+    for warning in loaded.warnings:
+        say(warning)
+    run_server(loaded.config, reloader=Reloader(source, loaded))
 
 
 @config_app.command()
