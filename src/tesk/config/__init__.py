@@ -17,13 +17,3 @@ __all__ = [
     "load_with_sources",
     "to_yaml",
 ]
-    "Config",
-    "ConfigError",
-    "Loaded",
-    "Source",
-    "changed_keys",
-    "describe",
-    "load",
-    "load_with_sources",
-    "to_yaml",
-]
