@@ -106,10 +106,7 @@ class ServerConfig(_Section):
 
 
 class ServiceConfig(_Section):
-    """What `GET /service-info` says of this service (GA4GH service-info 1.0.0); empty values are left out.
-
-    Changes take effect while the server runs.
-    """
+    """What `GET /service-info` says (GA4GH service-info 1.0.0); changes take effect while the server runs."""
 
     id: str = Field("local.tesk", min_length=1, description="The service's id, in reverse domain notation.")
     name: str = Field("TESK", min_length=1, description="The service's name for people.")

@@ -10,15 +10,15 @@ import re
 import zlib
 from collections.abc import Iterable
 from functools import lru_cache
-from hashlib import blake2b
+from hashlib import sha1
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 __all__ = ["LEAST_GZIP_BYTES", "Json", "has_tag", "takes_gzip"]
 
-LEAST_GZIP_BYTES = 4096
-"""A smaller body travels in two or three packets either way, and to press it costs more than that saves."""
+LEAST_GZIP_BYTES = 14_000
+"""TCP sends that much at once (RFC 6928): a smaller body arrives no sooner for being pressed, which costs 0.1 ms."""
 _IN_THREAD_BYTES = 2**17
 _GZIP_LEVEL = 1
 _GZIP_WINDOW = 31  # zlib's word for "with gzip's header and sum"
@@ -50,7 +50,7 @@ class Json(Response):
         if large:
             headers.append(_VARY)
         if self.tagged:
-            tag = blake2b(body, digest_size=12).hexdigest().encode()
+            tag = sha1(body, usedforsecurity=False).hexdigest().encode()  # the fastest that is everywhere
             headers += (b"etag", b'W/"%s"' % tag), _REVALIDATE
             held = [value for name, value in scope["headers"] if name == b"if-none-match"]
             if held and has_tag(held, tag):

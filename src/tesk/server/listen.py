@@ -85,11 +85,12 @@ def check_exposure(server: ServerConfig, inherited: str | None = None) -> str | 
 
     `inherited` is the address of an inherited socket, which counts instead of the configured one.
 
-    Raises CannotServe when other machines can reach it and the configuration does not allow that.
+    Raises CannotServe when other machines can reach it, or every web page that somebody opens on this one, and the
+    configuration does not allow that.
     """
     host = inherited or server.host
     if _is_loopback(host):
-        return None
+        return _check_pages(server)
     means = "whoever can reach it can run commands on this machine, without proving who they are"
     if not server.allow_unauthenticated:
         where = "ListenStream= of the socket unit" if inherited else "server.host"
@@ -99,6 +100,18 @@ def check_exposure(server: ServerConfig, inherited: str | None = None) -> str | 
             "server.allow_unauthenticated: true (TESK_SERVER_ALLOW_UNAUTHENTICATED=true)."
         )
     return f"WARNING: TESK listens on {host} without authentication: {means}."
+
+
+def _check_pages(server: ServerConfig) -> str | None:
+    if "*" not in server.cors_origins:
+        return None
+    means = "every web page that a browser on this machine opens can run commands here, as there is no authentication"
+    if not server.allow_unauthenticated:
+        raise CannotServe(
+            f"server.cors_origins is '*': {means}. List the origins that may, or, if that is what you want, set "
+            "server.allow_unauthenticated: true (TESK_SERVER_ALLOW_UNAUTHENTICATED=true)."
+        )
+    return f"WARNING: server.cors_origins is '*': {means}."
 
 
 def _is_loopback(host: str) -> bool:

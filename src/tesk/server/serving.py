@@ -103,18 +103,19 @@ class _Server(uvicorn.Server):
             self._stop_listening()  # who comes now waits in the socket for the next server
         connections = self.server_state.connections
         old = set(connections)
-        idling = asyncio.create_task(_until(lambda: not old & connections, _IDLE_SECONDS))
+        winding = asyncio.ensure_future(self._wind_down())
         try:
-            await self._wind_down()
-            await idling
+            await _until(lambda: not old & connections, _IDLE_SECONDS)
+            await asyncio.wait([winding])
         finally:
-            idling.cancel()
-            for connection in old & connections:
-                connection.shutdown()
-            if not self._listeners.inherited:
-                await self._take_last()
+            winding.cancel()
+        for connection in old & connections:
+            connection.shutdown()
+        if not self._listeners.inherited:
+            await self._take_last()
         await _until(lambda: not connections, _NEW_SECONDS)
         await super().shutdown(sockets)
+        winding.result()
 
     def _stop_listening(self) -> None:
         for server in self.servers:
