@@ -42,10 +42,16 @@ class Process:
 
 @contextlib.contextmanager
 def serving(
-    directory: Path, *, inherit: Sequence[socket.socket] = (), names: str = "", **settings: str
+    directory: Path,
+    *,
+    inherit: Sequence[socket.socket] = (),
+    names: str = "",
+    terminal: int = subprocess.DEVNULL,
+    **settings: str,
 ) -> Iterator[Process]:
     """`tesk serve` over `directory`, with `settings` as environment variables and `inherit` as systemd hands it over.
 
+    `terminal` becomes its stdin.
     Skips where there is no sandbox. Ends the server if the test has not.
     """
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("TESK_", "LISTEN_"))}
@@ -71,7 +77,7 @@ def serving(
             cwd=directory,
             env=environ,
             text=True,
-            stdin=subprocess.DEVNULL,
+            stdin=terminal,
             stdout=subprocess.PIPE,
             stderr=errors,
             pass_fds=[one.fileno() for one in inherit],
@@ -100,8 +106,8 @@ class Seen:
     bodies: list[bytes] = field(default_factory=list)
     cut: list[str] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
-    longest_gap: float = 0.0
-    """Seconds between the first refusal and the next answer, the longest such time."""
+    longest_refusal: float = 0.0
+    """Seconds between the first refusal and the next connection, the longest such time."""
 
 
 class _Asking(threading.Thread):
@@ -117,13 +123,16 @@ class _Asking(threading.Thread):
         refused_at = 0.0
         while not self.ended.wait(self.pause):
             try:
+                if connection.sock is None:
+                    connection.connect()
+                    if refused_at:
+                        refusal = time.monotonic() - refused_at
+                        self.seen.longest_refusal = max(self.seen.longest_refusal, refusal)
+                        refused_at = 0.0
                 connection.request(*self.request, headers={} if self.keep else {"Connection": "close"})
                 answer = connection.getresponse()
                 self.seen.bodies.append(answer.read())
                 self.seen.statuses.append(answer.status)
-                if refused_at:
-                    self.seen.longest_gap = max(self.seen.longest_gap, time.monotonic() - refused_at)
-                    refused_at = 0.0
             except ConnectionRefusedError:
                 refused_at = refused_at or time.monotonic()
                 self.seen.refused.append(refused_at)

@@ -46,8 +46,8 @@ def serve(
 
     with importing():
         from tesk.config import Source
+        from tesk.server.listen import listeners
         from tesk.server.reload import Reloader
-        from tesk.server.service import run_server
 
     overrides: dict[str, Any] = {
         "server.host": host,
@@ -62,7 +62,11 @@ def serve(
     loaded = source.load()
     for warning in loaded.warnings:
         say(warning)
-    run_server(loaded.config, reloader=Reloader(source, loaded))
+    # what else is imported takes most of a start; whoever comes meanwhile waits, and is not refused
+    with listeners(loaded.config.server, os.environ) as listening:
+        with importing():
+            from tesk.server.service import run_server
+        run_server(loaded.config, reloader=Reloader(source, loaded), listening=listening)
 
 
 @config_app.command()

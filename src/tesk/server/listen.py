@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import socket
 from collections.abc import Mapping
@@ -26,11 +25,13 @@ class CannotServe(Exception):
 class Listeners:
     """The sockets of the server; leaving a `with` closes them.
 
-    `inherited`: somebody else holds them too, so that connections wait in them while nobody serves.
+    `inherited`: somebody else holds them too, so that connections wait in them while nobody serves. `warnings` are for
+    the operator.
     """
 
     sockets: tuple[socket.socket, ...]
     inherited: bool = False
+    warnings: tuple[str, ...] = ()
 
     def __enter__(self) -> Listeners:
         return self
@@ -38,6 +39,10 @@ class Listeners:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of them."""
         for one in self.sockets:
             one.close()
 
@@ -46,14 +51,9 @@ class Listeners:
         """The URL under which the first is reached from this machine."""
         return url_of(self.sockets[0])
 
-    def listen(self) -> None:
-        """From now on connections wait instead of being refused."""
-        for one in self.sockets:
-            one.listen(BACKLOG)
 
-
-def listeners(server: ServerConfig, environ: Mapping[str, str]) -> tuple[Listeners, list[str]]:
-    """The inherited sockets of `environ`, or one bound to the configured address, and the warnings to give.
+def listeners(server: ServerConfig, environ: Mapping[str, str]) -> Listeners:
+    """The inherited sockets of `environ`, or one bound to the configured address; connections may wait in them now.
 
     Raises CannotServe when there can be none, or when other machines can reach one and the configuration does not
     allow that.
@@ -64,12 +64,16 @@ def listeners(server: ServerConfig, environ: Mapping[str, str]) -> tuple[Listene
         raise CannotServe(f"The sockets to inherit are not there: {error}; look at what starts the server.") from error
     if not inherited:
         warning = check_exposure(server)
-        return Listeners((bind(server.host, server.port),)), [warning] if warning else []
-    with contextlib.ExitStack() as opened:
-        found = opened.enter_context(Listeners(tuple(inherited.values()), inherited=True))
+        bound = bind(server.host, server.port)
+        bound.listen(BACKLOG)
+        return Listeners((bound,), warnings=(warning,) if warning else ())
+    sockets = tuple(inherited.values())
+    try:
         warnings = [check_exposure(server, _inherited_host(name, one)) for name, one in inherited.items()]
-        opened.pop_all()
-    return found, [one for one in warnings if one]
+    except CannotServe:
+        Listeners(sockets).close()
+        raise
+    return Listeners(sockets, inherited=True, warnings=tuple(one for one in warnings if one))
 
 
 def _inherited_host(name: str, one: socket.socket) -> str:

@@ -18,7 +18,7 @@ from tesk.config import Config
 from tesk.controller import Controller, ControllerOptions
 from tesk.plan.site import Capacity
 from tesk.server.app import create_app
-from tesk.server.listen import CannotServe, listeners
+from tesk.server.listen import CannotServe, Listeners, listeners
 from tesk.server.logs import log_to_stderr
 from tesk.server.reload import Reloader
 from tesk.server.service_info import ServiceInfo
@@ -129,19 +129,20 @@ async def serve(
     on_ready: Callable[[str], None],
     environ: Mapping[str, str] | None = None,
     reloader: Reloader | None = None,
+    listening: Listeners | None = None,
 ) -> None:
     """Serve until `stop` is set; `on_ready` is told the URL once requests are answered.
 
     `environ` holds the storage credentials, and what systemd says (systemd.py). `reloader` keeps the service
-    information up to date. Raises CannotServe with a sentence when that cannot be begun.
+    information up to date. `listening` is what `listeners` gave, if that was done before: whoever comes while the rest
+    is opened waits, and is not refused. Raises CannotServe with a sentence when that cannot be begun.
     """
     environ = os.environ if environ is None else environ
-    listening, warnings = listeners(config.server, environ)
-    for warning in warnings:
+    listening = listening or listeners(config.server, environ)
+    for warning in listening.warnings:
         _log.warning("%s", warning)
     with listening:
         url = listening.url
-        listening.listen()  # what comes while the rest is opened waits, and is not refused
         async with open_service(config, environ) as service:
             aside = [asyncio.create_task(_tell_stop(service, stop, environ))]
             if reloader is not None:
@@ -168,24 +169,27 @@ def run_server(
     config: Config,
     on_ready: Callable[[str], None] | None = None,
     reloader: Reloader | None = None,
+    listening: Listeners | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; a second signal does not wait for what is in flight.
 
     Prints `TESK is ready at http://…` once it is, unless `on_ready` does something else with the URL. With a
-    `reloader`, SIGHUP has the configuration read again. Raises CannotServe with a sentence when the server cannot
-    begin.
+    `reloader`, SIGHUP has the configuration read again. `listening`: see `serve`. Raises CannotServe with a sentence
+    when the server cannot begin.
     """
     import uvloop
 
     log_to_stderr()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, contextlib.suppress(asyncio.CancelledError):
-        runner.run(_serve_until_signal(config, on_ready or _print_ready, reloader))
+        runner.run(_serve_until_signal(config, on_ready or _print_ready, reloader, listening))
 
 
-async def _serve_until_signal(config: Config, on_ready: Callable[[str], None], reloader: Reloader | None) -> None:
+async def _serve_until_signal(
+    config: Config, on_ready: Callable[[str], None], reloader: Reloader | None, listening: Listeners | None
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    serving = asyncio.create_task(serve(config, stop, on_ready, reloader=reloader))
+    serving = asyncio.create_task(serve(config, stop, on_ready, None, reloader, listening))
     terminal = _on_terminal()
 
     def on_end() -> None:

@@ -120,8 +120,7 @@ class _Server(uvicorn.Server):
     def _stop_listening(self) -> None:
         for server in self.servers:
             server.close()
-        for one in self._listeners.sockets:
-            one.close()
+        self._listeners.close()
 
     async def _take_last(self) -> None:
         """Stop listening, and take what the kernel has accepted by then: it would be cut otherwise."""
