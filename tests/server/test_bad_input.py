@@ -221,15 +221,15 @@ async def test_cancel_of_no_task_is_404(api: Api):
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("PUT", "/v1/tasks", "GET, HEAD, POST"),
-        ("DELETE", "/tasks", "GET, HEAD, POST"),
-        ("POST", "/v1/tasks/t1", "GET, HEAD"),
-        ("DELETE", "/v1/tasks/t1", "GET, HEAD"),
-        ("GET", "/v1/tasks/t1:cancel", "DELETE, POST"),
-        ("PUT", "/v1/tasks/t1:cancel", "DELETE, POST"),
-        ("POST", "/service-info", "GET, HEAD"),
-        ("POST", "/tasks/t1/logs", "GET, HEAD"),
-        ("PATCH", "/healthz", "GET, HEAD"),
+        ("PUT", "/v1/tasks", "GET, HEAD, OPTIONS, POST"),
+        ("DELETE", "/tasks", "GET, HEAD, OPTIONS, POST"),
+        ("POST", "/v1/tasks/t1", "GET, HEAD, OPTIONS"),
+        ("DELETE", "/v1/tasks/t1", "GET, HEAD, OPTIONS"),
+        ("GET", "/v1/tasks/t1:cancel", "DELETE, OPTIONS, POST"),
+        ("PUT", "/v1/tasks/t1:cancel", "DELETE, OPTIONS, POST"),
+        ("POST", "/service-info", "GET, HEAD, OPTIONS"),
+        ("POST", "/tasks/t1/logs", "GET, HEAD, OPTIONS"),
+        ("PATCH", "/healthz", "GET, HEAD, OPTIONS"),
     ],
 )
 async def test_a_method_that_is_not_possible_is_405_and_says_which_are(api: Api, method: str, path: str, allow: str):
