@@ -48,16 +48,16 @@ class Speaker:
         return answer["result"]
 
     def end(self) -> None:
-        """End it and its server."""
+        """Close its stdin, at which it ends."""
         self.process.communicate(timeout=10)
-        assert self.site.stop() == 0
 
 
+NewSite = Callable[..., Site]
 Start = Callable[[str, str], Speaker]
 
 
 @pytest.fixture(scope="session")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+def start(new_site: NewSite) -> Iterator[Start]:
     """Start a client and a server for it: the name of its requirements, and the program that drives it."""
     started: dict[str, Speaker] = {}
 
@@ -67,7 +67,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
                 python = venv_python(HERE / "requirements" / f"{name}.txt")
             except NoIndex as reason:
                 pytest.skip(str(reason))
-            started[name] = Speaker(name, python, HERE / program, _new_site(tmp_path_factory))
+            started[name] = Speaker(name, python, HERE / program, new_site())
         return started[name]
 
     yield begin
@@ -75,13 +75,23 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
         one.end()
 
 
-def _new_site(directories: pytest.TempPathFactory) -> Site:
-    site = Site(BACKENDS["sandbox"](directories.mktemp("place")), directories.mktemp("site"))
-    site.settings["TESK_LOCAL_CPU_CORES"] = "8"
-    try:
-        site.start()
-    except AssertionError as error:
-        if "no engine works" in str(error):
-            pytest.skip(f"the sandbox does not work here; allow user namespaces: {error}")
-        raise
-    return site
+@pytest.fixture(scope="session")
+def new_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewSite]:
+    """Start a server as `tesk serve` does it, with further settings; it is ended with the run."""
+    started: list[Site] = []
+
+    def begin(**settings: str) -> Site:
+        place = BACKENDS["sandbox"](tmp_path_factory.mktemp("place"))
+        site = Site(place, tmp_path_factory.mktemp("site"), {"TESK_LOCAL_CPU_CORES": "8", **settings})
+        try:
+            site.start()
+        except AssertionError as error:
+            if "no engine works" in str(error):
+                pytest.skip(f"the sandbox does not work here; allow user namespaces: {error}")
+            raise
+        started.append(site)
+        return site
+
+    yield begin
+    for one in started:
+        assert one.stop() == 0
