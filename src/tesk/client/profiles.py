@@ -42,10 +42,12 @@ __all__ = [
     "DEFAULT_SERVER",
     "Choice",
     "choose",
+    "credentials",
     "file_path",
     "find_target",
     "profile_file",
     "profile_target",
+    "shown_address",
 ]
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
@@ -161,6 +163,34 @@ def profile_target(file: ProfileFile, name: str, environ: Mapping[str, str], why
     )
 
 
+def shown_address(profile: Profile) -> str:
+    """The address as the file has it, without what may be secret in it."""
+    found = re.sub(r"//[^/@]*@", "//", str(profile.values["url"].value))
+    return re.split(r"[?#]", found)[0]
+
+
+def credentials(profile: Profile) -> str:
+    """What the profile shows the server, in words; never the secret itself."""
+    values = profile.values
+    said = []
+    if "user" in values:
+        said.append("user")
+    for secret in SECRETS:
+        if secret in values:
+            said.append(f"{secret} {_origin(values[secret])}")
+        if f"{secret}_file" in values:
+            said.append(f"{secret} from {values[f'{secret}_file'].value}")
+    said += [f"header {name} {_origin(value)}" for name, value in profile.headers.items()]
+    if re.search(r"//[^/@]*@", str(values["url"].value)):
+        said.append("user in the url")
+    return ", ".join(said) or "none"
+
+
+def _origin(value: Value) -> str:
+    names = [f"${one[1]}" for one in _REFERENCE.finditer(str(value.value)) if one[1]]
+    return f"from {', '.join(names)}" if names and not _is_literal(value) else "in the file"
+
+
 class _Resolving:
     """Looks up what a profile refers to; faults and warnings gather."""
 
@@ -218,7 +248,10 @@ def _holds_secret(file: ProfileFile) -> bool:
 
 
 def _secrets_of(profile: Profile) -> list[Value]:
-    return [value for key, value in profile.values.items() if key in SECRETS] + list(profile.headers.values())
+    found = [value for key, value in profile.values.items() if key in SECRETS] + list(profile.headers.values())
+    url = profile.values["url"]
+    password = re.search(r"//[^/@:]*:([^/@]*)@", str(url.value))
+    return [*found, Value(password[1], url.line)] if password else found
 
 
 def _is_literal(value: Value) -> bool:
