@@ -35,7 +35,7 @@ def create(files: Files = None, server: Server = None, profile: Profile = None, 
     from tesk.cli.screen import print_json, print_line, say
 
     if not files and sys.stdin.isatty():
-        raise CommandError("tesk create: name a file of tasks, or send one to standard input", USAGE)
+        raise CommandError("name a file of tasks, or send one to standard input", USAGE)
     found = [(label, task) for file in files or ["-"] for label, task in _labelled(file)]
     tasks = [task for _, task in found]
     ids: dict[int, str | None] = {}

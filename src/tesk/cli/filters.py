@@ -70,6 +70,6 @@ def _minimal(task: Task) -> Task:
 def ids_or_filters(ids: Sequence[str] | None, filters: Filters, command: str) -> None:
     """Raise CommandError unless exactly one of the two was given."""
     if ids and filters:
-        raise CommandError(f"tesk {command}: name tasks by id or by --state, --name-prefix, --tag; not by both", USAGE)
+        raise CommandError(f"name the tasks to {command} by id or by --state, --name-prefix, --tag; not by both", USAGE)
     if not ids and not filters:
-        raise CommandError(f"tesk {command}: which tasks? Give ids, or --state, --name-prefix, --tag", USAGE)
+        raise CommandError(f"{command} which tasks? Give ids, or --state, --name-prefix, --tag", USAGE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from tesk.cli.faults import FAILED
-from tesk.cli.follow import reasons, show_rest, shown_streams
+from tesk.cli.follow import Stream, reasons, show_rest, shown_streams
 from tesk.cli.screen import COLOURS, printable, say
 from tesk.client import AsyncClient, ClientError, Task
 from tesk.tes.states import TERMINAL, State
@@ -95,6 +96,7 @@ async def _follow(
             async with printing:
                 with board.paused():
                     await _show(one, task, unsaid)
+                    board.on_new_line(task, streams)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -136,8 +138,6 @@ class _Board:
     """How the tasks stand, live on a terminal and nowhere else: on stderr, since stdout is the commands' own."""
 
     def __init__(self, states: dict[str, str], by_id: dict[str, Sent]) -> None:
-        import sys
-
         self._states = states
         self._by_id = by_id
         self._since = dict.fromkeys(states, time.monotonic())
@@ -165,6 +165,13 @@ class _Board:
     def changed(self, task_id: str, state: str) -> None:
         """A task's state is another one."""
         self._since[task_id] = time.monotonic()
+
+    def on_new_line(self, task: Task, streams: Iterable[Stream]) -> None:
+        """End the last line that `task` wrote, which the live view would else draw over."""
+        executors = (task.get("logs") or [{}])[-1].get("logs") or []
+        written = [str(one.get(stream) or "") for one in executors for stream in streams]
+        if self._live and any(written) and not [one for one in written if one][-1].endswith("\n"):
+            print(file=sys.stderr)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

@@ -85,7 +85,7 @@ def _table(columns: Sequence[str], clean: Iterable[Sequence[str]]) -> Table:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, no_wrap=column == "ID", overflow="ellipsis")
+        table.add_column(column, no_wrap=True, overflow="fold" if column == "ID" else "ellipsis")
     for row in clean:
         table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
     return table

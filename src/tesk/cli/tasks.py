@@ -86,8 +86,8 @@ def cancel(
 
 def _confirm(number: int) -> None:
     if not sys.stdin.isatty():
-        raise CommandError(f"{number} tasks match; give --yes to cancel them without being asked", USAGE)
-    if not typer.confirm(f"Cancel {number} task{'s' * (number > 1)}?", err=True):
+        raise CommandError(f"tasks that match: {number}; give --yes to cancel them without being asked", USAGE)
+    if not typer.confirm(f"Tasks that match: {number}. Cancel them?", err=True):
         raise CommandError("nothing was canceled")
 
 

@@ -49,6 +49,7 @@ PASSING = (429, 502, 503, 504)
 
 _PAGE = 2000  # tasks asked for at once while many are waited for; TES allows up to 2047
 _FEW = 32  # up to so many tasks are asked for one by one
+_IDLE = 9  # a tenth of the time for asking, the rest for pauses
 _ONE_BY_ONE = 200  # requests in one round for tasks that no page showed
 
 
@@ -239,7 +240,8 @@ def wait(
 ) -> Operation[dict[str, str]]:
     """Ask until every task has ended; the last state of each, in the order given.
 
-    Pauses grow from 50 ms to `poll` seconds while nothing changes. A server that has answered once (`reached`:
+    Pauses grow from 50 ms to `poll` seconds while nothing changes, and are at least some times as long as the server
+    took to answer, so that waiting for thousands is no load. A server that has answered once (`reached`:
     before this call) and does not now is asked again for `patience` seconds, since it may be restarting. `tags`
     that all the tasks bear make the pages of the list that are read shorter.
     Raises WaitTimeoutError after `timeout` seconds, ClientError for an id that the server does not know.
@@ -250,7 +252,7 @@ def wait(
     pause = 0.05
     unseen: deque[str] = deque()
     while pending := [one for one, state in states.items() if state not in TERMINAL]:
-        moved, asked_to_wait = False, 0.0
+        moved, asked_to_wait, asked = False, 0.0, clock()
         try:
             found = yield from _states_of(pending, unseen, tags)
             answered = clock()
@@ -270,7 +272,7 @@ def wait(
         if left <= 0:
             still = tuple(one for one, state in states.items() if state not in TERMINAL)
             raise WaitTimeoutError(f"{len(still)} of {len(states)} tasks have not ended after {timeout:g} s.", still)
-        pause = 0.05 if moved else min(pause * 1.5, poll)
+        pause = min(max(0.05 if moved else pause * 1.5, _IDLE * (clock() - asked)), poll)
         yield Pause(min(max(pause, asked_to_wait), left if timeout is not None else math.inf))
     return states
 

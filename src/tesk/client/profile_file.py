@@ -44,7 +44,7 @@ class ProfileFile:
 
 
 def _text(value: Any) -> str | None:
-    return None if isinstance(value, str) and value else "must be text"
+    return None if isinstance(value, str) and value else "must be text; a number needs quotes"
 
 
 def _seconds(value: Any) -> str | None:
