@@ -5,12 +5,27 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 from tests.cli.command import Call, environment
 
 HEAVY = {"alembic", "asyncio", "httpx", "pydantic", "rich", "sqlalchemy", "starlette", "uvicorn", "yaml"}
-COMMANDS = ["run", "demo", "serve", "check", "create", "get", "list", "cancel", "wait", "logs", "config"]
+COMMANDS = [
+    "run",
+    "demo",
+    "serve",
+    "check",
+    "create",
+    "get",
+    "list",
+    "cancel",
+    "wait",
+    "logs",
+    "profiles",
+    "config",
+    "completion",
+]
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -39,6 +54,16 @@ def test_every_command_explains_itself(call: Call, command: str) -> None:
     result = call(command, "--help")
     assert result.code == 0
     assert "Usage: tesk" in result.out
+
+
+def test_help_comes_at_once() -> None:
+    took: list[float] = []
+    for _ in range(3):
+        began = time.monotonic()
+        subprocess.run([sys.executable, "-m", "tesk", "--help"], env=environment(), capture_output=True, check=True)
+        took.append(time.monotonic() - began)
+    # twice what it may take on an idle machine, since the tests keep this one busy
+    assert min(took) < 0.6
 
 
 def test_version_is_printed(call: Call) -> None:

@@ -177,12 +177,10 @@ def wanted_of_row(command: Any, row: Row) -> Wanted:
     Raises CommandError for words that the command would not take, and for options that say how to run.
     """
     try:
-        with command.make_context("run", list(row.words)) as ctx:
+        with command.make_context("run", list(row.words), help_option_names=[]) as ctx:
             source = ctx.get_parameter_source
             given = [name for name in ctx.params if source(name) is not None and source(name).name == "COMMANDLINE"]
             params = dict(ctx.params)
-    except typer.Exit as error:
-        raise CommandError(f"{row.place}: --help cannot stand in a row", USAGE) from error
     except UsageError as error:
         raise CommandError(f"{row.place}: {error.format_message()}", USAGE) from error
     for name in given:

@@ -126,7 +126,16 @@ async def _copy_running(client: AsyncClient, task_id: str, streams: tuple[Stream
         pause = min(pause * 1.5, _POLL)
     executors = len((await client.get(task_id, "BASIC")).get("executors") or [])
     for number in range(executors):
-        await asyncio.gather(*(_copy(client, task_id, number, stream, shown) for stream in streams))
+        copies = [asyncio.create_task(_copy(client, task_id, number, stream, shown)) for stream in streams]
+        if not copies:
+            return
+        try:
+            await asyncio.gather(*copies)
+        finally:
+            # when one fails, gather leaves the others running
+            for each in copies:
+                each.cancel()
+            await asyncio.wait(copies)
 
 
 async def _copy(client: AsyncClient, task_id: str, number: int, stream: Stream, shown: Shown) -> None:
