@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -10,14 +11,16 @@ import subprocess
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-__all__ = ["Answer", "S3Server", "WebServer", "cutting_wire", "s3_server", "web_server"]
+__all__ = ["Answer", "S3Server", "WebServer", "answering", "cutting_wire", "s3_server", "web_server"]
+
+Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -277,6 +280,30 @@ def cutting_wire(endpoint: str, *, after: int, times: int) -> Iterator[str]:
         for one in threads:
             one.join()
         listener.close()
+
+
+@contextlib.asynccontextmanager
+async def answering(answer: Conversation) -> AsyncIterator[str]:
+    """The address of a server that has the conversation `answer` on each connection; all of them end with it."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await answer(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    server = await asyncio.start_server(converse, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        await asyncio.gather(*tasks)
 
 
 def _free_port() -> int:

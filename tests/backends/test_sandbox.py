@@ -40,6 +40,14 @@ async def test_streams_and_exit_code_come_through(sandbox: Runner) -> None:
     assert ran.exit.problem is None
 
 
+async def test_memory_and_processor_time_are_counted(sandbox: Runner) -> None:
+    script = "import time; x = bytearray(150 << 20); t = time.process_time()\nwhile time.process_time() < t + 0.2: pass"
+    ran = await sandbox("sh", "-c", 'python3 -c "$0" & wait', script)
+    assert ran.exit.usage is not None
+    assert 150 << 20 <= ran.exit.usage.peak_memory_bytes < 400 << 20
+    assert 200 <= ran.exit.usage.user_cpu_ms + ran.exit.usage.system_cpu_ms < 5000
+
+
 async def test_argv_arrives_exactly(sandbox: Runner) -> None:
     ran = await sandbox("sh", "-c", 'for one; do printf "%s\\0" "$one"; done', "sh", *ODD)
     assert ran.stdout.split("\0")[:-1] == ODD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from tesk.backends.base import Attempt, AttemptKey, LogStream, ReportSink
 from tesk.controller import Controller, ControllerOptions
-from tesk.plan.model import ExecutorPlan, Plan
+from tesk.plan.model import ExecutorPlan, Plan, Resources
 from tesk.store import NewTask, Store, StoreError
 from tesk.taskmaster.report import ExecutorEnd, Report
 from tesk.tes.states import State
@@ -200,6 +201,33 @@ async def test_the_last_attempt_that_is_lost_ends_the_task(house: House) -> None
     task = await house.state("t", State.SYSTEM_ERROR)
     assert task["logs"][0]["system_logs"][-1] == "attempt 1 was lost: the node is gone; it was the last of 1 attempts"
     assert task["logs"][0]["end_time"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "asked", "end"),
+    [
+        ("never", True, State.SYSTEM_ERROR),
+        ("preemptible", False, State.SYSTEM_ERROR),
+        ("preemptible", True, State.PREEMPTED),
+        ("always", False, State.PREEMPTED),
+    ],
+)
+async def test_a_preempted_task_ends_as_the_site_says(house: House, shown: str, asked: bool, end: State) -> None:
+    await house.start(max_attempts=2, show_preempted=shown)
+    plan = dataclasses.replace(PLAN, resources=Resources(preemptible=asked))
+    await house.store.create(NewTask("t", None, "2026-01-01T00:00:00Z", b"{}", None, plan.to_json().encode()))
+    for attempt in (1, 2):
+        key = AttemptKey("t", attempt)
+        await house.until(lambda key=key: key in house.backend.held)
+        house.backend.sink(
+            key, Report(State.PREEMPTED, start_time="2026-01-01T00:00:00Z", lost="the node was reclaimed")
+        )
+    task = await house.state("t", State.SYSTEM_ERROR, State.PREEMPTED)
+    assert task["state"] == end
+    assert [len(task["logs"]), task["logs"][1]["system_logs"][-1]] == [
+        2,
+        "attempt 2 was lost: the node was reclaimed; it was the last of 2 attempts",
+    ]
 
 
 async def test_after_a_restart_what_the_backend_does_not_hold_is_lost_and_its_log_kept(house: House) -> None:

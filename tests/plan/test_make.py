@@ -164,6 +164,7 @@ def test_output_becomes_a_delivery(sent: dict[str, Any], delivery: Delivery) -> 
     [
         ({"url": ""}, "url", "the url is empty"),
         ({"url": "/etc/x"}, "url", "lies outside"),
+        ({"url": "s3://b/o/", "type": "FILE"}, "url", "name the file in it"),
         ({"path": "x"}, "path", "is not absolute"),
         ({"path": "/work/*"}, "path_prefix", "no path_prefix; give what to cut from them, such as '/work'"),
         ({"path": "/work/*", "path_prefix": ""}, "path_prefix", "no path_prefix"),

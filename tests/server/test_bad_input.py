@@ -76,6 +76,12 @@ BAD: dict[str, tuple[bytes, int, set[str]]] = {
         400,
         {"$.inputs[0].type"},
     ),
+    "an input in the file of another": (
+        task(inputs=[{"content": "x", "path": "/a"}, {"content": "y", "path": "/a/b"}]),
+        400,
+        {"$.inputs[1].path"},
+    ),
+    "too many tags": (task(tags={f"t{number}": "" for number in range(1001)}), 400, {"$.tags"}),
     "an input from nowhere": (task(inputs=[{"path": "/a"}]), 400, {"$.inputs[0].url"}),
     "outside the roots": (
         task(inputs=[{"path": "/a", "url": "file:///etc/passwd"}]),

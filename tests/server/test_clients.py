@@ -6,6 +6,9 @@ import re
 
 import pytest
 
+from tesk.store import Change, encode_log
+from tesk.taskmaster.report import OutputFile, Report
+from tesk.taskmaster.steps import Usage
 from tesk.tes.states import State
 
 from .conftest import TASK, Api
@@ -197,3 +200,28 @@ async def test_create_stands_when_the_controller_does_not_work(api: Api):
     api.controller.healthy = False
     await api.create()
     assert await api.stored() == 1
+
+
+async def test_cromwell_is_shown_no_size_that_it_cannot_read(api: Api):
+    task_id = await api.create()
+    sizes = [5, 2**31 - 1, 2**31, 10**13]
+    report = Report(
+        State.COMPLETE, outputs=tuple(OutputFile(f"file:///data/{size}", f"/{size}", size) for size in sizes)
+    )
+    await api.store.apply([Change(task_id, 1, State.COMPLETE, encode_log(report))])
+    cromwell = {"User-Agent": "akka-http/10.2.10"}
+    url = f"/v1/tasks/{task_id}?view=FULL"
+    (log,) = (await api.http.get(url, headers=cromwell)).json()["logs"]
+    assert [one.get("size_bytes") for one in log["outputs"]] == ["5", str(2**31 - 1), None, None]
+    assert [one["path"] for one in log["outputs"]] == [f"/{size}" for size in sizes]
+    (log,) = (await api.get(task_id))["logs"]
+    assert [one["size_bytes"] for one in log["outputs"]] == [str(size) for size in sizes]
+
+
+async def test_crankshaft_reads_what_a_task_used_in_the_basic_view(api: Api):
+    task_id = await api.create()
+    report = Report(State.COMPLETE, metadata=Usage(10, 2, 1).metadata())
+    await api.store.apply([Change(task_id, 1, State.COMPLETE, encode_log(report))])
+    (log,) = (await api.get(task_id, "BASIC"))["logs"]
+    assert log["metadata"]["peak_memory_bytes"] == "10"
+    assert log["metadata"]["cpu_time_ms"] == "3"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.servers import S3Server, cutting_wire
+from tests.servers import S3Server, answering, cutting_wire
 from tests.storage.conftest import delivered, fetched, s3_options
 
 from tesk.storage import Entry, S3Options, Source, Storage, StorageError, StorageOptions
@@ -190,11 +190,8 @@ async def test_a_server_that_is_not_there(tmp_path: Path) -> None:
 async def test_a_server_that_never_answers(tmp_path: Path) -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
-        writer.close()
 
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    async with server:
-        endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with answering(silent) as endpoint:
         options = StorageOptions(s3=S3Options(endpoint, "r", "k", "s"), retries=1, retry_delay=0.01, stall_timeout=0.2)
         async with Storage(options) as storage:
             with pytest.raises(StorageError, match=r"s3://b/k: .* did not answer in time"):

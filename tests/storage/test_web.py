@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.servers import Answer, WebServer
+from tests.servers import Answer, WebServer, answering
 from tests.storage.conftest import delivered, fetched
 
 from tesk.storage import Source, Storage, StorageError, StorageOptions
@@ -29,13 +29,9 @@ async def test_fetch_leaves_bytes_as_they_are_even_when_the_server_calls_them_en
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\n\x1f\x8b\x00\x01")
         await writer.drain()
-        writer.close()
-        await writer.wait_closed()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        assert await fetched(storage, f"http://127.0.0.1:{port}/x.gz", tmp_path / "t") == b"\x1f\x8b\x00\x01"
+    async with answering(answer) as url:
+        assert await fetched(storage, f"{url}/x.gz", tmp_path / "t") == b"\x1f\x8b\x00\x01"
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429, 408])
@@ -147,13 +143,9 @@ async def test_a_slow_but_steady_download_is_not_a_stall(storage: Storage, tmp_p
             await asyncio.sleep(0.1)
             writer.write(b"x")
             await writer.drain()
-        writer.close()
-        await writer.wait_closed()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        assert await fetched(storage, f"http://127.0.0.1:{port}/x", tmp_path / "t") == b"x" * 8
+    async with answering(answer) as url:
+        assert await fetched(storage, f"{url}/x", tmp_path / "t") == b"x" * 8
 
 
 @pytest.mark.parametrize(

@@ -180,3 +180,21 @@ def test_only_long_tags_are_kept_as_digests() -> None:
     assert tag_term("v" * 257).startswith("sha256:")
     assert tag_term("ä" * 128) == "ä" * 128
     assert len(tag_term("ä" * 129)) == len("sha256:") + 64
+
+
+async def test_a_site_may_hide_that_tasks_are_being_canceled(place: str) -> None:
+    store = await Store.open(place, hide_canceling=True)
+    for name in ("stays", "goes"):
+        await store.create(new_task(name))
+        await store.apply([Change(name, 1, State.RUNNING)])
+    assert await store.cancel("goes") is State.CANCELING
+    for view in View:
+        shown = await store.get("goes", view)
+        assert shown is not None
+        assert json.loads(shown)["state"] == "RUNNING"
+        page = await store.page(Query(view=view))
+        assert [one["state"] for one in json.loads(page.tasks)] == ["RUNNING", "RUNNING"]
+    assert await all_ids(store, Query(state=State.RUNNING)) == ["goes", "stays"]
+    assert await all_ids(store, Query(state=State.CANCELING)) == []
+    assert [one.state for one in await store.active()] == [State.RUNNING, State.CANCELING]
+    await store.close()

@@ -66,7 +66,7 @@ def test_the_migrations_make_the_same_schema_as_a_new_store(place: str) -> None:
     assert made
     with connected(database).begin() as connection:
         connection.exec_driver_sql(database.begin)
-        for table in ("meta", "tags", "attempts", "bodies", "tasks", "alembic_version"):
+        for table in ("meta", "creations", "tags", "attempts", "bodies", "tasks", "alembic_version"):
             connection.exec_driver_sql(f"DROP TABLE {table}")
     assert "tasks" not in str(described(database))
     with connected(database).begin() as connection:

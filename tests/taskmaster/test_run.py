@@ -11,7 +11,7 @@ import pytest
 from tesk.plan.model import ExecutorPlan, Plan
 from tesk.taskmaster.report import ExecutorEnd, OutputFile, Report
 from tesk.taskmaster.run import run_attempt
-from tesk.taskmaster.steps import AttemptLost, ExecutorResult, StageOutResult, StepFailed
+from tesk.taskmaster.steps import AttemptLost, ExecutorResult, StageOutResult, StepFailed, Usage
 from tesk.tes.states import State
 
 DELIVERED = OutputFile("file:///out/a", "/data/a", 3)
@@ -27,6 +27,7 @@ class ScriptedSteps:
     out: StageOutResult | Exception = field(default_factory=lambda: StageOutResult((DELIVERED,)))
     hang_in: str | None = None
     problem: str | None = None
+    usage: Usage | None = None
     calls: list[str] = field(default_factory=list)
 
     async def _call(self, name: str) -> None:
@@ -44,7 +45,7 @@ class ScriptedSteps:
         await self._call(f"execute {index}")
         if self.execute_fault:
             raise self.execute_fault
-        return ExecutorResult(ExecutorEnd("t1", "t2", self.codes[index], f"out {index}"), self.problem)
+        return ExecutorResult(ExecutorEnd("t1", "t2", self.codes[index], f"out {index}"), self.problem, self.usage)
 
     async def stage_out(self) -> StageOutResult:
         await self._call("stage_out")
@@ -102,6 +103,21 @@ async def test_ignore_error_goes_on_and_completes() -> None:
     assert report.state is State.COMPLETE
     assert [one.exit_code for one in report.executors] == [3, 0]
     assert "ignore_error" in report.system_logs[0]
+
+
+async def test_what_executors_used_is_added_up_under_the_keys_that_clients_read() -> None:
+    report, _ = await run(plan(False, False), ScriptedSteps([0, 0], usage=Usage(1000, 20, 3)))
+    assert report.metadata == {
+        "peak_memory_bytes": "1000",
+        "cpu_time_ms": "46",
+        "user_cpu_time_ms": "40",
+        "system_cpu_time_ms": "6",
+    }
+
+
+async def test_nothing_is_said_of_usage_where_the_engine_cannot_tell() -> None:
+    report, _ = await run(plan(False), ScriptedSteps([0]))
+    assert report.metadata == {}
 
 
 async def test_the_last_executor_may_be_ignored_too() -> None:

@@ -128,6 +128,17 @@ class TasksConfig(_Section):
         "warn",
         description="What a field that TES 1.1 does not know does: a warning in system_logs, or a refusal.",
     )
+    show_canceling: bool = Field(
+        True,
+        description="Show tasks on their way to CANCELED as CANCELING; false shows them as RUNNING, for clients older"
+        " than TES 1.1 (Snakemake, Toil), which fail on a state that they do not know.",
+    )
+    show_preempted: Literal["never", "preemptible", "always"] = Field(
+        "preemptible",
+        description="Which tasks end PREEMPTED when the system took the machine of their last attempt: those that"
+        " asked for preemptible resources, all or none; the others end SYSTEM_ERROR. Cromwell, Nextflow, cwl-tes,"
+        " Toil and Snakemake wait for ever for a task that is PREEMPTED.",
+    )
     log_bytes: int = Field(
         65536,
         ge=256,

@@ -15,6 +15,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tesk.backends.base import Attempt, AttemptKey, Backend, LogStream
 from tesk.plan.model import Plan
@@ -36,10 +37,14 @@ FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
 
 @dataclass(frozen=True, slots=True)
 class ControllerOptions:
-    """`max_attempts` counts the first one; `full_pass` is the seconds between two full passes."""
+    """`max_attempts` counts the first one; `full_pass` is the seconds between two full passes.
+
+    `show_preempted` says which tasks end PREEMPTED when their last attempt was; the others end SYSTEM_ERROR.
+    """
 
     max_attempts: int = 3
     full_pass: float = 30.0
+    show_preempted: Literal["never", "preemptible", "always"] = "preemptible"
 
 
 @dataclass(slots=True)
@@ -238,11 +243,11 @@ class Controller:
             if report.start_time is not None:
                 (await self._remember(key)).report = report
             if report.lost is None:
-                changes[key] = Change(key.task, key.attempt, report.state, self._log(key, report))
+                changes[key] = Change(key.task, key.attempt, report.state, self._log(key, report), report.directories)
         took = dict(zip(changes, await self._store.apply(list(changes.values())), strict=True)) if changes else {}
         for key, report in reports.items():
             if report.lost is not None:
-                await self._lost(key, report.lost)
+                await self._lost(key, report.lost, preempted=report.state is State.PREEMPTED)
             elif report.state.terminal:
                 if not took[key]:
                     await self._end_canceled(changes[key])
@@ -262,7 +267,7 @@ class Controller:
         known = self._known.get(key)
         return None if known is None else encode_log(report, known.notes)
 
-    async def _lost(self, key: AttemptKey, why: str) -> None:
+    async def _lost(self, key: AttemptKey, why: str, *, preempted: bool = False) -> None:
         """Start a new attempt, or end the task when it has had all of its attempts."""
         known = self._known.get(key)
         again = key.attempt < self._options.max_attempts
@@ -275,10 +280,17 @@ class Controller:
         final = noted_log(stored, [sentence], end_time=self._clock())
         log.warning("task %s: %s", key.task, sentence)
         if not (again and await self._store.retry(key.task, key.attempt, final)):
-            state = await self._store.state(key.task)
-            end = State.CANCELED if state is State.CANCELING else State.SYSTEM_ERROR
+            end = State.PREEMPTED if preempted and await self._shows_preempted(key.task) else State.SYSTEM_ERROR
+            if await self._store.state(key.task) is State.CANCELING:
+                end = State.CANCELED
             await self._store.apply([Change(key.task, key.attempt, end, final)])
         await self._let_go(key)
+
+    async def _shows_preempted(self, task: str) -> bool:
+        if self._options.show_preempted != "preemptible":
+            return self._options.show_preempted == "always"
+        plan = await self._store.plan(task)
+        return plan is not None and Plan.from_json(plan).resources.preemptible
 
     async def _cancel(self, tasks: set[str]) -> None:
         """Tell the backend of each, also when it holds nothing: its answer is a report either way."""

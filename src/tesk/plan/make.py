@@ -144,6 +144,8 @@ class _Planner:
         kind = "DIRECTORY" if one.type is None and one.path.endswith("/") else _kind(one.type)
         if has_wildcards(one.path):
             return self._wildcard_output(one, kind, url, where)
+        if kind == "FILE" and one.url.endswith("/"):
+            self.faults.add(f"{where}.url", f"'{one.url}' ends with '/', as a directory does; name the file in it")
         path = self._claim(one.path, kind, f"{where}.path", make=True)
         return Delivery(path, url, kind, name=one.name) if path and url else None
 

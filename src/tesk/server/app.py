@@ -17,9 +17,10 @@ from starlette.routing import Route
 
 from tesk.backends.base import LogStream
 from tesk.config import Config
+from tesk.server.clients import for_client
 from tesk.server.entry import Entry
 from tesk.server.problems import Problem, on_http_exception, on_problem
-from tesk.server.queries import list_query, logs_query, view_of
+from tesk.server.queries import idempotency_key, list_query, logs_query, view_of
 from tesk.server.service_info import legacy_service_info, service_info
 from tesk.server.stream import StreamedLog
 from tesk.server.tasks import Tasks
@@ -110,7 +111,7 @@ class _Api:
         return await (self._create(request) if request.method == "POST" else self._list(request))
 
     async def _create(self, request: Request) -> Response:
-        task_id = await self._tasks.create(await self._body(request))
+        task_id = await self._tasks.create(await self._body(request), idempotency_key(request.headers))
         # Exactly this key: any other breaks py-tes. Nothing after the commit can fail.
         return _Json(b'{"id":"%s"}' % task_id.encode("ascii"))
 
@@ -129,7 +130,7 @@ class _Api:
         body = await self._tasks.get(_checked(task_id), view)
         if body is None:
             raise _no_task(task_id)
-        return _Json(body)
+        return _Json(for_client(request.headers.get("user-agent", ""), body))
 
     async def cancel(self, request: Request) -> Response:
         """The body is not read: clients send nothing, `{}` or `null` (clients.md section 0, cancel)."""

@@ -1,4 +1,4 @@
-"""What may stand behind the question mark: the parameters of GetTask, ListTasks and of our logs."""
+"""What a request says beside its path and body: the parameters of GetTask, ListTasks and of our logs, and headers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TypeVar
 
-from starlette.datastructures import QueryParams
+from starlette.datastructures import Headers, QueryParams
 
 from tesk.backends.base import LogStream
 from tesk.server.problems import Problem
@@ -16,11 +16,12 @@ from tesk.store import Query
 from tesk.tes.states import State
 from tesk.tes.views import View
 
-__all__ = ["LogsQuery", "list_query", "logs_query", "view_of"]
+__all__ = ["LogsQuery", "idempotency_key", "list_query", "logs_query", "view_of"]
 
 MOST_TASKS = 2047
 USUAL_TASKS = 256
 MOST_TAGS = 32
+_KEY = re.compile(r"[!-~]{1,255}")
 
 _VIEWS = {view.value: view for view in View}
 _STATES = {state.value: state for state in State}
@@ -134,3 +135,13 @@ def logs_query(params: QueryParams) -> LogsQuery:
     )
     found.raise_any()
     return query
+
+
+def idempotency_key(headers: Headers) -> str | None:
+    """The request's `Idempotency-Key`, None without one; raises Problem unless it is 1 to 255 visible ASCII letters."""
+    keys = headers.getlist("idempotency-key")
+    if not keys:
+        return None
+    if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
+        raise Problem(400, "The header Idempotency-Key must be given once, as 1 to 255 visible ASCII characters.")
+    return keys[0]

@@ -68,7 +68,7 @@ async def _open(config: Config, environ: Mapping[str, str], opened: contextlib.A
             f"The state directory {config.state_directory} cannot be made ({error.strerror}); "
             "set state_directory (TESK_STATE_DIRECTORY) to one that can."
         ) from error
-    store = await Store.open(config.store_place)
+    store = await Store.open(config.store_place, hide_canceling=not config.tasks.show_canceling)
     opened.push_async_callback(store.close)
     secret = await store.secret()
     storage = await opened.enter_async_context(Storage(config.storage_options(environ)))
@@ -76,7 +76,7 @@ async def _open(config: Config, environ: Mapping[str, str], opened: contextlib.A
     controller = Controller(
         store,
         backend,
-        ControllerOptions(config.tasks.max_attempts, config.controller.full_pass_seconds),
+        ControllerOptions(config.tasks.max_attempts, config.controller.full_pass_seconds, config.tasks.show_preempted),
     )
     await controller.start()
     opened.push_async_callback(controller.stop)

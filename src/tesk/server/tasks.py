@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import string
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from tesk.plan.make import CannotPlan, make_plan, supported_parameters
 from tesk.plan.model import Plan
 from tesk.plan.site import Site
 from tesk.server.problems import Problem, refused, unreadable
-from tesk.store import NewTask, Page, Query, Store, encode_task
+from tesk.store import CreationKey, KeyTaken, NewTask, Page, Query, Store, encode_task
 from tesk.tes.models import TesTask, take_unknown
 from tesk.tes.states import State
 from tesk.tes.views import View
@@ -55,14 +56,20 @@ class Tasks:
         self._new_id = new_id
         self._clock = clock
 
-    async def create(self, body: bytes) -> str:
+    async def create(self, body: bytes, key: str | None = None) -> str:
         """Keep the TES task in `body` as QUEUED and give its id; once this returns, the task is durable.
 
-        Raises Problem (400, every fault at once) when `body` is no task or the task cannot be planned.
+        For a `key` that was given in the last 24 hours, gives the id of the task that was created with it.
+        Raises Problem: 400, every fault at once, when `body` is no task or the task cannot be planned; 422 when `key`
+        came with another body.
         """
         new = self.prepare(body)
-        await self.store.create(new)
-        return new.id
+        try:
+            return await self.store.create(new, None if key is None else _creation_key(key, body))
+        except KeyTaken:
+            raise Problem(
+                422, "This Idempotency-Key was sent with another task before; give each task a key of its own."
+            ) from None
 
     def prepare(self, body: bytes) -> NewTask:
         """What `create` keeps for `body`; raises Problem as `create` does."""
@@ -96,6 +103,10 @@ class Tasks:
         """How many executors the task has, None when there is no such task."""
         plan = await self.store.plan(task_id)
         return None if plan is None else len(Plan.from_json(plan).executors)
+
+
+def _creation_key(key: str, body: bytes) -> CreationKey:
+    return CreationKey(hashlib.sha256(key.encode()).hexdigest(), hashlib.sha256(body).digest())
 
 
 def _check_sizes(task: TesTask, unknown: Sequence[str]) -> None:

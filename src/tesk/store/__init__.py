@@ -1,14 +1,16 @@
 """Tasks in SQL. Every query of TESK is here, and nobody else speaks SQL."""
 
 from tesk.store.encode import encode_log, encode_task, noted_log
-from tesk.store.errors import StoreError
-from tesk.store.model import ActiveTask, Change, Event, NewTask, Page, Query, QueuedTask, TaskLogBytes
+from tesk.store.errors import KeyTaken, StoreError
+from tesk.store.model import ActiveTask, Change, CreationKey, Event, NewTask, Page, Query, QueuedTask, TaskLogBytes
 from tesk.store.store import Store
 
 __all__ = [
     "ActiveTask",
     "Change",
+    "CreationKey",
     "Event",
+    "KeyTaken",
     "NewTask",
     "Page",
     "Query",

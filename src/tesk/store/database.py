@@ -76,7 +76,8 @@ class Database(Protocol):
         """Whether `connection` is known to be gone."""
 
     def retryable(self, error: Exception) -> bool:
-        """Whether the same transaction may succeed when it is tried again (a deadlock among servers)."""
+        """Whether a transaction that failed before its COMMIT may succeed when it is tried again: a deadlock among
+        servers, a connection that was cut."""
 
     def explain(self, error: Exception) -> StoreError:
         """The driver's error as one sentence for whoever runs the server."""
@@ -203,7 +204,10 @@ class PostgresDatabase:
         return bool(getattr(connection, "closed", False))
 
     def retryable(self, error: Exception) -> bool:
-        return getattr(error, "sqlstate", None) in ("40001", "40P01")
+        state = getattr(error, "sqlstate", None)
+        if state is None:  # no answer came at all
+            return isinstance(error, self._psycopg.OperationalError)
+        return state in ("40001", "40P01", "57P01", "57P02") or state.startswith("08")
 
     def explain(self, error: Exception) -> StoreError:
         text = " ".join(str(error).split())

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from tesk.tes.states import State
 from tesk.tes.views import View
 
-__all__ = ["ActiveTask", "Change", "Event", "NewTask", "Page", "Query", "QueuedTask", "TaskLogBytes"]
+__all__ = ["ActiveTask", "Change", "CreationKey", "Event", "NewTask", "Page", "Query", "QueuedTask", "TaskLogBytes"]
+
+
+@dataclass(frozen=True, slots=True)
+class CreationKey:
+    """What a client calls one creation, so that it may ask for it again; `fingerprint` is of the request's body."""
+
+    name: str
+    fingerprint: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +48,17 @@ class TaskLogBytes:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a report asks of the store: the state of one attempt, its log, or both."""
+    """What a report asks of the store: the state of one attempt, its log, or both.
+
+    `directories` are paths of outputs whose `type` is DIRECTORY from now on (TES 1.1.0 `tesFileType`: filled in once it
+    is known).
+    """
 
     id: str
     attempt: int
     state: State | None = None
     log: TaskLogBytes | None = None
+    directories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-__all__ = ["HEAD", "NAME_START", "attempts", "bodies", "meta", "metadata", "tags", "tasks", "version"]
+__all__ = ["HEAD", "NAME_START", "attempts", "bodies", "creations", "meta", "metadata", "tags", "tasks", "version"]
 
 HEAD = "0001"
 """The newest migration: what `metadata` describes (a test compares the two)."""
@@ -41,6 +41,19 @@ milliseconds since 1970, null until the state is terminal."""
 def _of_task() -> sa.Column[int]:
     return sa.Column("seq", _Seq, sa.ForeignKey("tasks.seq", ondelete="CASCADE"), primary_key=True)
 
+
+creations = sa.Table(
+    "creations",
+    metadata,
+    sa.Column("key", _Text, primary_key=True),
+    sa.Column("id", _Text, nullable=False),
+    sa.Column("fingerprint", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Index("creations_created_at", "created_at"),
+    sqlite_with_rowid=False,
+)
+"""Which task was created under a client's key; kept for a day, also when the task is removed earlier. `created_at` is
+in milliseconds since 1970."""
 
 bodies = sa.Table(
     "bodies",

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tesk.store.database import Cursor
-from tesk.store.schema import NAME_START, attempts, bodies, meta, tags, tasks
+from tesk.store.schema import NAME_START, attempts, bodies, creations, meta, tags, tasks
 from tesk.tes.states import ACTIVE, State, predecessors
 from tesk.tes.views import View
 
@@ -48,13 +48,13 @@ class Statement:
 class Filters:
     """The shape of a list's query: which conditions it has, not their values.
 
-    `name_from` and `name_below` bound what the index holds of a name, `name_whole` compares a prefix longer than that;
-    `tags` says for each tag whether it has a value.
+    `states` is how many states match, 0 for all of them. `name_from` and `name_below` bound what the index holds of a
+    name, `name_whole` compares a prefix longer than that; `tags` says for each tag whether it has a value.
     """
 
     view: View
     before: bool = False
-    state: bool = False
+    states: int = 0
     name_from: bool = False
     name_below: bool = False
     name_whole: bool = False
@@ -62,10 +62,11 @@ class Filters:
 
 
 class Statements:
-    """Every statement, for one dialect."""
+    """Every statement, for one dialect. With `hide_canceling`, tasks in CANCELING are shown as RUNNING."""
 
-    def __init__(self, dialect: sa.Dialect) -> None:
+    def __init__(self, dialect: sa.Dialect, *, hide_canceling: bool = False) -> None:
         self._dialect = dialect
+        self._hide_canceling = hide_canceling
         # each dialect's INSERT knows ON CONFLICT; the other dialect takes 30 ms to import
         self._insert: Any = import_module(f"sqlalchemy.dialects.{dialect.name}").insert
         self.page = lru_cache(maxsize=512)(self._page)
@@ -97,6 +98,13 @@ class Statements:
                 sa.select(tasks.c.seq, _blob("basic"), _blob("full"), _blob("plan")).where(tasks.c.id == _ROW),
             )
         )
+        self.body = self._compile(
+            sa.select(bodies.c.basic, bodies.c.full).join(tasks, bodies.c.seq == tasks.c.seq).where(tasks.c.id == _ROW)
+        )
+        this_task = sa.select(tasks.c.seq).where(tasks.c.id == _ROW).scalar_subquery()
+        self.update_body = self._compile(
+            sa.update(bodies).where(bodies.c.seq == this_task).values(basic=_blob("basic"), full=_blob("full"))
+        )
         self.insert_tag = self._compile(
             sa.insert(tags).from_select(
                 ["seq", "key", "value"],
@@ -104,6 +112,16 @@ class Statements:
                     tasks.c.seq, sa.bindparam("key", type_=sa.Text()), sa.bindparam("value", type_=sa.Text())
                 ).where(tasks.c.id == _ROW),
             )
+        )
+        name = sa.bindparam("key", type_=sa.Text())
+        self.insert_key = self._compile(
+            self._insert(creations)
+            .values(key=name, id=_ROW, fingerprint=_blob("fingerprint"), created_at=_NOW)
+            .on_conflict_do_nothing()
+        )
+        self.created = self._compile(sa.select(creations.c.id, creations.c.fingerprint).where(creations.c.key == name))
+        self.expire_keys = self._compile(
+            sa.delete(creations).where(creations.c.created_at < sa.bindparam("before", type_=sa.BigInteger()))
         )
         self.log = self._compile(self._upsert_log(tasks.c.id == _ROW))
         """Keep the log of an attempt, without a guard: for a row that this transaction has just changed."""
@@ -160,7 +178,7 @@ class Statements:
         self.meta = self._compile(sa.select(meta.c.value).where(meta.c.key == key))
 
     def _reading(self) -> None:
-        self.get = {view: self._compile(_shown(view).where(tasks.c.id == _ROW)) for view in View}
+        self.get = {view: self._compile(self._shown(view).where(tasks.c.id == _ROW)) for view in View}
         self.state = self._compile(sa.select(tasks.c.state).where(tasks.c.id == _ROW))
         self.find = self._compile(sa.select(tasks.c.id, tasks.c.state, tasks.c.attempt).where(tasks.c.id == _ROW))
         self.queued = self._compile(
@@ -185,9 +203,21 @@ class Statements:
         )
         self.counts = self._compile(sa.select(tasks.c.state, sa.func.count()).group_by(tasks.c.state))
 
+    def _shown_state(self) -> sa.ColumnElement[str]:
+        if not self._hide_canceling:
+            return tasks.c.state
+        hidden = tasks.c.state == State.CANCELING.value
+        return sa.case((hidden, State.RUNNING.value), else_=tasks.c.state).label("state")
+
+    def _shown(self, view: View) -> sa.Select[Any]:
+        """Rows of (seq, id, state[, body, log]), one for each attempt."""
+        if view is View.MINIMAL:
+            return sa.select(tasks.c.seq, tasks.c.id, self._shown_state())
+        return _with_body(view, tasks, self._shown_state()).order_by(attempts.c.attempt)
+
     def _page(self, filters: Filters) -> Statement:
         """The statement for one shape of list; `limit` is one more than the page, to see whether there is another."""
-        chosen = sa.select(tasks.c.seq, tasks.c.id, tasks.c.state)
+        chosen = sa.select(tasks.c.seq, tasks.c.id, self._shown_state())
         seq: sa.ColumnElement[int] = tasks.c.seq
         for index, exact in enumerate(filters.tags):
             tag = tags.alias(f"tag_{index}")
@@ -203,8 +233,9 @@ class Statements:
         start: sa.ColumnElement[str] = sa.literal_column(NAME_START, sa.Text())
         if filters.before:
             chosen = chosen.where(seq < _SEQ)
-        if filters.state:
-            chosen = chosen.where(tasks.c.state == sa.bindparam("state", type_=sa.Text()))
+        if filters.states:
+            states = [sa.bindparam(f"wanted_{index}", type_=sa.Text()) for index in range(filters.states)]
+            chosen = chosen.where(tasks.c.state == states[0] if len(states) == 1 else tasks.c.state.in_(states))
         if filters.name_from:
             chosen = chosen.where(start >= sa.bindparam("name_from", type_=sa.Text()))
         if filters.name_below:
@@ -218,7 +249,9 @@ class Statements:
         if filters.view is View.MINIMAL:
             return self._compile(chosen)
         page = chosen.subquery("page")
-        return self._compile(_with_body(filters.view, page).order_by(page.c.seq.desc(), attempts.c.attempt))
+        return self._compile(
+            _with_body(filters.view, page, page.c.state).order_by(page.c.seq.desc(), attempts.c.attempt)
+        )
 
 
 def _blob(name: str) -> sa.BindParameter[bytes]:
@@ -230,21 +263,14 @@ def _among(states: Iterable[State]) -> sa.ColumnElement[bool]:
     return tasks.c.state.in_([sa.literal(state.value, sa.Text()) for state in sorted(states)])
 
 
-def _shown(view: View) -> sa.Select[Any]:
-    """Rows of (seq, id, state[, body, log]), one for each attempt."""
-    if view is View.MINIMAL:
-        return sa.select(tasks.c.seq, tasks.c.id, tasks.c.state)
-    return _with_body(view, tasks).order_by(attempts.c.attempt)
-
-
-def _with_body(view: View, source: sa.FromClause) -> sa.Select[Any]:
+def _with_body(view: View, source: sa.FromClause, state: sa.ColumnElement[str]) -> sa.Select[Any]:
     body: sa.ColumnElement[bytes] = bodies.c.basic
     log: sa.ColumnElement[bytes] = attempts.c.log_basic
     if view is View.FULL:
         body = sa.func.coalesce(bodies.c.full, bodies.c.basic)
         log = sa.func.coalesce(attempts.c.log_full, attempts.c.log_basic)
     return (
-        sa.select(source.c.seq, source.c.id, source.c.state, body, log)
+        sa.select(source.c.seq, source.c.id, state, body, log)
         .select_from(source)
         .join(bodies, bodies.c.seq == source.c.seq)
         .outerjoin(attempts, attempts.c.seq == source.c.seq)

@@ -6,16 +6,16 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from tesk.store.compose import compose, fragment
 from tesk.store.database import Cursor, Database, database_at
-from tesk.store.encode import encode_log
-from tesk.store.errors import StoreError
+from tesk.store.encode import encode_log, with_directories
+from tesk.store.errors import KeyTaken, StoreError
 from tesk.store.migrate import prepare
-from tesk.store.model import ActiveTask, Change, Event, NewTask, Page, Query, QueuedTask, TaskLogBytes
+from tesk.store.model import ActiveTask, Change, CreationKey, Event, NewTask, Page, Query, QueuedTask, TaskLogBytes
 from tesk.store.statements import Filters, Statements
 from tesk.store.terms import after_prefix, name_term, tag_term
 from tesk.store.workers import Workers
@@ -27,6 +27,8 @@ __all__ = ["Store"]
 
 _ID = re.compile(r"[A-Za-z0-9._-]+")
 _INDEXED = 128
+_KEY_LIFETIME = 24 * 3600 * 1000
+"""Milliseconds for which a creation key is remembered."""
 
 
 class Store:
@@ -35,8 +37,11 @@ class Store:
     Every method may raise StoreError. What a method has written is durable when it returns. Bytes are JSON in UTF-8.
     """
 
-    def __init__(self, database: Database, workers: Workers, statements: Statements) -> None:
+    def __init__(
+        self, database: Database, workers: Workers, statements: Statements, *, hide_canceling: bool = False
+    ) -> None:
         self._sql = statements
+        self._hide_canceling = hide_canceling
         self._workers = workers
         self._listeners: list[Callable[[Event], None]] = []
         self._secret: bytes | None = None
@@ -44,15 +49,17 @@ class Store:
         """How messages call the database; never with a password."""
 
     @classmethod
-    async def open(cls, url_or_path: str | Path, *, readers: int = 2) -> Store:
+    async def open(cls, url_or_path: str | Path, *, readers: int = 2, hide_canceling: bool = False) -> Store:
         """Open the database that `url_or_path` names, and make or migrate its schema.
 
         A path or a `sqlite:///` URL names a file, made with its directory where it is missing; a `postgresql://` URL a
-        database that is there. `readers` is the number of threads that read.
+        database that is there. `readers` is the number of threads that read. With `hide_canceling`, tasks in CANCELING
+        are shown, and found, as RUNNING.
         """
         database = database_at(url_or_path)
         await asyncio.to_thread(prepare, database)
-        return cls(database, Workers(database, readers), Statements(database.dialect))
+        statements = Statements(database.dialect, hide_canceling=hide_canceling)
+        return cls(database, Workers(database, readers), statements, hide_canceling=hide_canceling)
 
     async def close(self) -> None:
         """Finish what was asked for, and close every connection. No call may follow."""
@@ -69,13 +76,43 @@ class Store:
         for listener in self._listeners:
             listener(Event(id, state))
 
-    async def create(self, task: NewTask) -> None:
-        """Keep a new task in state QUEUED, with attempt 1.
+    async def create(self, task: NewTask, key: CreationKey | None = None) -> str:
+        """Keep a new task in state QUEUED, with attempt 1; its id.
 
-        Raises ValueError when its id has other characters than letters, digits and `._-`.
+        With a `key` of which the store heard in the last 24 hours, nothing is kept, and the id is that of the task that
+        was created then. Raises KeyTaken when that was another request, and ValueError when the task's id has other
+        characters than letters, digits and `._-`.
         """
         if not _ID.fullmatch(task.id):
             raise ValueError(f"a task's id consists of letters, digits and ._-, not {task.id!r}")
+        insert = self._insertion(task)
+
+        def write(cursor: Cursor) -> str:
+            earlier = None if key is None else self._created(cursor, key, task.id)
+            if earlier is None:
+                insert(cursor)
+            return earlier or task.id
+
+        def committed(id: str) -> None:
+            if id == task.id:
+                self._tell(id, State.QUEUED)
+
+        return await self._workers.write(write, committed)
+
+    def _created(self, cursor: Cursor, key: CreationKey, id: str) -> str | None:
+        """The task that was created under `key` before; None when from now on that is `id`."""
+        now = time.time_ns() // 1_000_000
+        self._sql.expire_keys.run(cursor, before=now - _KEY_LIFETIME)
+        self._sql.insert_key.run(cursor, key=key.name, id=id, fingerprint=key.fingerprint, now=now)
+        if cursor.rowcount == 1:
+            return None
+        earlier, fingerprint = self._sql.created.run(cursor, key=key.name).fetchone()
+        if bytes(fingerprint) != key.fingerprint:
+            raise KeyTaken(key.name)
+        return str(earlier)
+
+    def _insertion(self, task: NewTask) -> Callable[[Cursor], None]:
+        """What writes `task`; all that can be made ready is, outside of the transaction."""
         body = {
             "basic": fragment(task.basic),
             "full": None if task.full is None else fragment(task.full),
@@ -86,7 +123,7 @@ class Store:
         tags = [{"id": task.id, "key": key, "value": value} for key, value in terms.items()]
         name = None if task.name is None else name_term(task.name)
 
-        def write(cursor: Cursor) -> None:
+        def insert(cursor: Cursor) -> None:
             self._sql.insert_task.run(cursor, id=task.id, name=name, creation_time=task.creation_time)
             if cursor.rowcount != 1:
                 raise StoreError(f"There is a task with the id {task.id} already: create the task again.")
@@ -96,7 +133,7 @@ class Store:
             if log is not None:
                 self._log(cursor, task.id, 1, log)
 
-        await self._workers.write(write, lambda _: self._tell(task.id, State.QUEUED))
+        return insert
 
     async def get(self, id: str, view: View = View.MINIMAL) -> bytes | None:
         """The task as JSON, or None when there is none with this id."""
@@ -119,7 +156,7 @@ class Store:
 
         Pages stay as they are while tasks are created, and the last page is never empty unless it is the first.
         """
-        shape, values = _conditions(query)
+        shape, values = _conditions(query, self._shown_as(query.state))
         minimal = query.view is View.MINIMAL
 
         def read(cursor: Cursor) -> Page:
@@ -129,6 +166,15 @@ class Store:
             return Page(b"[" + compose(rows[:last]) + b"]", after)
 
         return await self._workers.read(read)
+
+    def _shown_as(self, state: State | None) -> tuple[State, ...]:
+        """The states of tasks that are shown in `state`."""
+        if state is None:
+            return ()
+        if self._hide_canceling and state is State.RUNNING:
+            return (State.RUNNING, State.CANCELING)
+        # no task is ever kept in UNKNOWN
+        return (State.UNKNOWN,) if self._hide_canceling and state is State.CANCELING else (state,)
 
     async def cancel(self, id: str) -> State | None:
         """Set CANCELING unless the task has ended; the state afterwards, or None when there is no such task."""
@@ -163,11 +209,20 @@ class Store:
 
         return await self._workers.write(write) if changes else []
 
+    def _show_directories(self, cursor: Cursor, id: str, paths: Collection[str]) -> None:
+        bodies = self._sql.body.run(cursor, id=id).fetchone()
+        basic, full = (
+            None if one is None else fragment(with_directories(b"{" + bytes(one) + b"}", paths)) for one in bodies
+        )
+        self._sql.update_body.run(cursor, id=id, basic=basic, full=full)
+
     def _apply(self, cursor: Cursor, change: Change, now: int) -> bool:
         entered = False
         if change.state is not None and (enter := self._sql.enter.get(change.state)):
             moment = {"now": now} if change.state.terminal else {}
             entered = enter.run(cursor, id=change.id, attempt=change.attempt, **moment).rowcount == 1
+        if entered and change.directories:
+            self._show_directories(cursor, change.id, change.directories)
         if change.log is None:
             return entered
         if entered:
@@ -256,13 +311,12 @@ class Store:
         )
 
 
-def _conditions(query: Query) -> tuple[Filters, dict[str, object]]:
+def _conditions(query: Query, states: Sequence[State]) -> tuple[Filters, dict[str, object]]:
     """What the list must fulfil, as the shape of its statement and the values in it."""
     values: dict[str, object] = {}
     if query.before is not None:
         values["seq"] = query.before
-    if query.state is not None:
-        values["state"] = query.state.value
+    values |= {f"wanted_{index}": state.value for index, state in enumerate(states)}
     if query.name_prefix:
         prefix = name_term(query.name_prefix)
         values["name_from"] = prefix[:_INDEXED]
@@ -279,7 +333,7 @@ def _conditions(query: Query) -> tuple[Filters, dict[str, object]]:
     shape = Filters(
         view=query.view,
         before="seq" in values,
-        state="state" in values,
+        states=len(states),
         name_from="name_from" in values,
         name_below="name_below" in values,
         name_whole="name_whole" in values,

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from tesk.plan.model import Plan
 from tesk.taskmaster.report import Report
-from tesk.taskmaster.steps import AttemptLost, ExecutorResult, StepFailed, Steps
+from tesk.taskmaster.steps import AttemptLost, ExecutorResult, StepFailed, Steps, Usage
 from tesk.tes.states import State
 
 __all__ = ["now", "run_attempt"]
@@ -74,6 +74,7 @@ class _Attempt:
         self.steps = steps
         self.publish = publish
         self.clock = clock
+        self.usage: Usage | None = None
         self.report = Report(State.INITIALIZING, start_time=clock(), system_logs=notes)
 
     async def run(self) -> None:
@@ -97,9 +98,16 @@ class _Attempt:
         self._note(
             *_sentences(index, result, ignored=executor.ignore_error),
             executors=(*self.report.executors, result.end),
+            metadata=self._used(result.usage),
         )
         self.publish(self.report)
         return ok or executor.ignore_error
+
+    def _used(self, usage: Usage | None) -> dict[str, str]:
+        """The attempt's metadata after an executor took `usage`."""
+        if usage is not None:
+            self.usage = usage if self.usage is None else self.usage.then(usage)
+        return self.usage.metadata() if self.usage else {}
 
     def _running(self) -> None:
         if self.report.state is not State.RUNNING:
@@ -121,7 +129,7 @@ class _Attempt:
             state = State.SYSTEM_ERROR
         else:
             state = State.COMPLETE
-        self.report = dataclasses.replace(self.report, outputs=result.delivered)
+        self.report = dataclasses.replace(self.report, outputs=result.delivered, directories=result.directories)
         self.end(state, *result.missing, *result.failed, *result.notes)
 
     def _note(self, *sentences: str, **changes: object) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from tesk.taskmaster.report import ExecutorEnd, OutputFile
 
-__all__ = ["AttemptLost", "ExecutorResult", "StageOutResult", "StepFailed", "Steps"]
+__all__ = ["AttemptLost", "ExecutorResult", "StageOutResult", "StepFailed", "Steps", "Usage"]
 
 
 class StepFailed(Exception):
@@ -24,24 +24,56 @@ class AttemptLost(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What executors took of the machine; processor time in milliseconds, of all their processes."""
+
+    peak_memory_bytes: int
+    user_cpu_ms: int
+    system_cpu_ms: int
+
+    def then(self, later: Usage) -> Usage:
+        """Both, one after the other."""
+        return Usage(
+            max(self.peak_memory_bytes, later.peak_memory_bytes),
+            self.user_cpu_ms + later.user_cpu_ms,
+            self.system_cpu_ms + later.system_cpu_ms,
+        )
+
+    def metadata(self) -> dict[str, str]:
+        """As `tesTaskLog.metadata`, by the keys that crankshaft reads (numbers in strings)."""
+        return {
+            "peak_memory_bytes": str(self.peak_memory_bytes),
+            "cpu_time_ms": str(self.user_cpu_ms + self.system_cpu_ms),
+            "user_cpu_time_ms": str(self.user_cpu_ms),
+            "system_cpu_time_ms": str(self.system_cpu_ms),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutorResult:
-    """How an executor ended; `problem` is a sentence where its exit code alone does not tell (a missing command)."""
+    """How an executor ended; `problem` is a sentence where its exit code alone does not tell (a missing command).
+
+    `usage` is None where the engine cannot tell.
+    """
 
     end: ExecutorEnd
     problem: str | None = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StageOutResult:
     """What was delivered, and a sentence for each output that was not there or could not be delivered.
 
-    `notes` are sentences that change no outcome, such as a socket among the files of a directory.
+    `notes` are sentences that change no outcome, such as a socket among the files of a directory. `directories` are the
+    paths of outputs that turned out to be directories, where the task did not say.
     """
 
     delivered: tuple[OutputFile, ...] = ()
     missing: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()
 
 
 class Steps(Protocol):

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from tesk.backends.base import AttemptKey
 from tesk.plan.model import ExecutorPlan, Plan
+from tesk.taskmaster.steps import Usage
 
 __all__ = ["Engine", "EngineUnavailable", "ExecutorExit", "Job", "Space"]
 
@@ -64,12 +65,16 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class ExecutorExit:
-    """How an executor ended. Times are RFC 3339; `problem` is a sentence where the code alone does not tell."""
+    """How an executor ended. Times are RFC 3339; `problem` is a sentence where the code alone does not tell.
+
+    `usage` is None where the engine cannot tell.
+    """
 
     exit_code: int
     start_time: str
     end_time: str
     problem: str | None = None
+    usage: Usage | None = None
 
 
 class Engine(Protocol):

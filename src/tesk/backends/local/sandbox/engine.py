@@ -14,7 +14,7 @@ from typing import Any
 
 import tesk
 from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
-from tesk.taskmaster.steps import AttemptLost, StepFailed
+from tesk.taskmaster.steps import AttemptLost, StepFailed, Usage
 
 __all__ = ["Sandbox"]
 
@@ -171,7 +171,7 @@ def _read_end(path: Path) -> ExecutorExit:
         if "problem" in end:
             raise StepFailed(end["problem"])
         raise AttemptLost("the executor was killed together with the process that watches it")
-    return ExecutorExit(end["code"], _time(end["start"]), _time(end["end"]), end.get("problem"))
+    return ExecutorExit(end["code"], _time(end["start"]), _time(end["end"]), end.get("problem"), Usage(*end["usage"]))
 
 
 def _time(seconds: float) -> str:

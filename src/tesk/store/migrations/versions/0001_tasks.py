@@ -51,6 +51,15 @@ def upgrade() -> None:
     )
     op.create_index("tags_value", "tags", ["key", "value", "seq"])
     op.create_table(
+        "creations",
+        sa.Column("key", _Text, primary_key=True),
+        sa.Column("id", _Text, nullable=False),
+        sa.Column("fingerprint", sa.LargeBinary, nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("creations_created_at", "creations", ["created_at"])
+    op.create_table(
         "meta",
         sa.Column("key", _Text, primary_key=True),
         sa.Column("value", sa.LargeBinary, nullable=False),
@@ -58,7 +67,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("meta", "tags", "attempts", "bodies", "tasks"):
+    for table in ("meta", "creations", "tags", "attempts", "bodies", "tasks"):
         op.drop_table(table)
 
 
