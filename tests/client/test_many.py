@@ -120,3 +120,23 @@ async def test_tasks_that_no_page_shows_take_turns() -> None:
     async with AsyncClient("http://tes", transport=httpx.MockTransport(handler)) as client:
         states = await client.wait(ids, timeout=30)
     assert set(states.values()) == {"COMPLETE"}
+
+
+def test_a_create_whose_answer_is_lost_makes_one_task(server: str) -> None:
+    class Losing(httpx.HTTPTransport):
+        lost = 0
+
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            response = super().handle_request(request)
+            if request.method == "POST" and not self.lost:
+                self.lost += 1
+                response.read()
+                raise httpx.ReadError("connection reset")
+            return response
+
+    transport = Losing()
+    with Client(server, transport=transport) as client:
+        task_id = client.create({**TASK, "name": "once"})
+        assert transport.lost == 1
+        assert [one["id"] for one in client.list(name_prefix="once")] == [task_id]
+        client.cancel(task_id)

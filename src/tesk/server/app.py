@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
@@ -65,7 +65,7 @@ def create_app(
             Route("/tasks/{task_id}", api.get, methods=["GET"]),
             Route("/tasks", api.tasks, methods=["GET", "POST"]),
             Route("/tasks/{task_id}/logs", api.logs, methods=["GET"]),
-            Route("/service-info", api.service_info, methods=["GET"]),
+            Route("/service-info", _keyed(api.service_info), methods=["GET"]),
             Route("/healthz", api.healthz, methods=["GET"]),
             Route("/readyz", api.readyz, methods=["GET"]),
         ],
@@ -192,6 +192,17 @@ def _checked(task_id: str) -> str:
     if not _TASK_ID.fullmatch(task_id):
         raise _no_task(task_id)
     return task_id
+
+
+def _keyed(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """Show clients that a create with `Idempotency-Key` may be repeated here; service-info's own keys are fixed."""
+
+    async def answer(request: Request) -> Response:
+        response = await endpoint(request)
+        response.headers["Idempotency-Key"] = "honoured"
+        return response
+
+    return answer
 
 
 def _no_task(task_id: str) -> Problem:
