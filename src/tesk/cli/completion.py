@@ -21,8 +21,9 @@ class Shell(StrEnum):
 def completion(
     shell: Annotated[Shell, typer.Argument(help="bash, zsh or fish.", metavar="SHELL", show_choices=False)],
 ) -> None:
-    """Print the script by which a shell completes commands, options, states, profiles and ids of tasks.
+    """Print the script by which a shell completes 'tesk'.
 
+    It completes commands, options, states, profiles, and ids of tasks, for which the server is asked.
     In ~/.bashrc: source <(tesk completion bash). 'tesk --install-completion' writes it for the shell you are in.
     """
     from typer.completion import get_completion_script  # type: ignore[attr-defined]

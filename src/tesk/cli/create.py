@@ -20,16 +20,17 @@ __all__ = ["create"]
 Files = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Files of JSON tasks; - is standard input, which is also read when none is named.", metavar="[FILE]..."
+        help="Files of JSON tasks; - is standard input, which is also read when none is named.", metavar="FILE"
     ),
 ]
 
 
 def create(files: Files = None, server: Server = None, profile: Profile = None, json: AsJson = False) -> None:
-    """Send tasks to a server and print their ids, in the order of the tasks.
+    """Send tasks to a server and print their ids.
 
-    A file holds one task, a list of tasks, or tasks one after the other. All are read before the first is sent. When
-    the server refuses some, the others are created all the same; the exit code is 1 then.
+    Ids come in the order of the tasks. A file holds one task, a list of tasks, or tasks one after the other. All are
+    read before the first is sent. When the server refuses some, the others are created all the same; the exit code
+    is 1 then.
     """
     from tesk.cli.connect import connect
     from tesk.cli.screen import print_json, print_line, say

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand
 
-from tesk.cli.compose import Wanted
 from tesk.cli.faults import USAGE, CommandError
+
+if TYPE_CHECKING:
+    from tesk.cli.compose import Wanted
 
 __all__ = ["FlagsCommand", "Row", "read_text", "rows_of", "wanted_from", "wanted_of_row"]
 
@@ -85,6 +86,8 @@ def words_of(file: str) -> list[str]:
 
     Raises CommandError when the file cannot be read or a quote is left open.
     """
+    import shlex
+
     text = read_text(file, "--flags")
     try:
         return shlex.split(text, comments=True)
@@ -124,6 +127,8 @@ def rows_of(file: str) -> list[Row]:
     header names an option in each column: `-i reads` makes `-i reads=CELL`, `--cpu` makes `--cpu CELL`, and an empty
     cell makes nothing. Raises CommandError with every line that cannot be read.
     """
+    import shlex
+
     lines = [
         (number, line)
         for number, line in enumerate(read_text(file, "--scatter").splitlines(), 1)
@@ -163,6 +168,8 @@ def _cells(header: Sequence[re.Match[str]], line: str) -> Iterator[str]:
 
 def wanted_from(params: Mapping[str, Any]) -> Wanted:
     """What the parsed parameters of `tesk run` ask for."""
+    from tesk.cli.compose import Wanted
+
     found: dict[str, Any] = {}
     for name, field in _FIELDS.items():
         value = params.get(name)

@@ -43,7 +43,11 @@ ConfigFile = Annotated[
 States = Annotated[
     list[State] | None,
     typer.Option(
-        "--state", case_sensitive=False, help="Only tasks in this state; may be given again.", show_choices=False
+        "--state",
+        case_sensitive=False,
+        help="Only tasks in this state; may be given again.",
+        show_choices=False,
+        metavar="STATE",
     ),
 ]
 NamePrefix = Annotated[str | None, typer.Option(help="Only tasks whose name starts so.", metavar="TEXT")]

@@ -13,7 +13,7 @@ __all__ = ["profiles"]
 
 
 def profiles(server: Server = None, profile: Profile = None, json: AsJson = False) -> None:
-    """Show the servers you have named, and which one commands speak with.
+    """Show the servers you have named, and which one counts.
 
     They stand in client.yaml in ~/.config/tesk (or $XDG_CONFIG_HOME/tesk, or $TESK_CLIENT_CONFIG):
 

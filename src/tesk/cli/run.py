@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tesk.cli import complete
-from tesk.cli.compose import Composed, Wanted, compose
 from tesk.cli.faults import FAILED, USAGE, CommandError
 from tesk.cli.options import Profile
 
 if TYPE_CHECKING:
+    from tesk.cli.compose import Composed, Wanted
     from tesk.client import AsyncClient
 
 __all__ = ["run"]
-
-T = TypeVar("T")
 
 
 def _files(short: str, long: str, text: str) -> Any:
@@ -28,7 +26,10 @@ def _files(short: str, long: str, text: str) -> Any:
 def run(
     ctx: typer.Context,
     command: Annotated[
-        str | None, typer.Argument(help="The command, in quotes; - reads it and its options from standard input.")
+        str | None,
+        typer.Argument(
+            help="The command, in quotes; - reads it and its options from standard input.", metavar="COMMAND"
+        ),
     ] = None,
     image: Annotated[
         str | None,
@@ -99,14 +100,17 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Run a command as a task, here or on a server; or one task for each row of a file.
+    """Run a command as a task, here or on a server.
 
     tesk run 'wc -l < $in > $out' -i in=README.md -o out=n.txt
 
     Names of files become shell variables that hold their paths in the container. What the command writes is
     shown live; for more than a few megabytes of output, name a file with -o or --stdout. The exit code is the
-    command's own; with --scatter it is 1 if any task did not COMPLETE.
+    command's own.
+
+    With --scatter there is a task for each row of a file, and the exit code is 1 if any did not COMPLETE.
     """
+    from tesk.cli.compose import compose
     from tesk.cli.flags import wanted_from
 
     wanted = wanted_from(ctx.params)
@@ -136,6 +140,7 @@ def _check(
 
 def _rows(command: Any, base: Wanted, file: str) -> Iterator[tuple[str, Composed]]:
     """The task of each row; raises CommandError with the faults of all rows when there are any."""
+    from tesk.cli.compose import compose
     from tesk.cli.flags import rows_of, wanted_of_row
 
     faults: list[str] = []

@@ -23,7 +23,7 @@ _AT_ONCE = 16
 
 
 def get(
-    ids: Annotated[list[str], typer.Argument(help="Ids of tasks.", metavar="ID...", autocompletion=complete.task_ids)],
+    ids: Annotated[list[str], typer.Argument(help="Ids of tasks.", metavar="ID", autocompletion=complete.task_ids)],
     view: Annotated[View, typer.Option(case_sensitive=False, help="How much to show.")] = View.FULL,
     server: Server = None,
     profile: Profile = None,
@@ -46,7 +46,7 @@ def get(
 
 def cancel(
     ids: Annotated[
-        list[str] | None, typer.Argument(help="Ids of tasks.", metavar="[ID]...", autocompletion=complete.unended_ids)
+        list[str] | None, typer.Argument(help="Ids of tasks.", metavar="ID", autocompletion=complete.unended_ids)
     ] = None,
     state: States = None,
     name_prefix: NamePrefix = None,
@@ -122,7 +122,7 @@ def _cancel_all(client: Client, ids: Sequence[str]) -> dict[str, ClientError]:
 
 def wait(
     ids: Annotated[
-        list[str] | None, typer.Argument(help="Ids of tasks.", metavar="[ID]...", autocompletion=complete.unended_ids)
+        list[str] | None, typer.Argument(help="Ids of tasks.", metavar="ID", autocompletion=complete.unended_ids)
     ] = None,
     state: States = None,
     name_prefix: NamePrefix = None,
@@ -134,9 +134,9 @@ def wait(
     profile: Profile = None,
     json: AsJson = False,
 ) -> None:
-    """Wait until tasks have ended, those named or all that match now.
+    """Wait until tasks have ended, by id or all that match.
 
-    Prints how each ended; exit code 1 if any did not COMPLETE.
+    Those count that match now. Prints how each ended; exit code 1 if any did not COMPLETE.
     """
     from tesk.cli.connect import connect
     from tesk.cli.screen import print_json, print_line
