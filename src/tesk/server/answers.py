@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha1
 
@@ -33,20 +33,21 @@ class Json(Response):
     """`body`, encoded JSON, as it is.
 
     `tagged` gives it an entity tag, and answers 304 to a GET or HEAD whose `If-None-Match` holds that (RFC 9110,
-    section 13.1.2). The tag is weak: the same for every content coding.
+    section 13.1.2). The tag is weak: the same for every content coding. `headers` are further ones.
     """
 
-    def __init__(self, body: bytes, *, tagged: bool = False) -> None:
+    def __init__(self, body: bytes, *, tagged: bool = False, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self.body: bytes = body
         self.status_code = 200
         self.background = None
         self.tagged = tagged
+        self.more_headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send what this request's headers ask for."""
         body = self.body
         large = len(body) >= LEAST_GZIP_BYTES
-        headers = [_TYPE]
+        headers = [_TYPE, *self.more_headers]
         if large:
             headers.append(_VARY)
         if self.tagged:

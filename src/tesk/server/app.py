@@ -33,6 +33,8 @@ __all__ = ["LiveController", "create_app"]
 
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _READY_SECONDS = 5.0
+_KEYED = ((b"idempotency-key", b"honoured"),)
+"""Shows clients that a create with `Idempotency-Key` may be repeated here; service-info's own keys are fixed."""
 
 
 class LiveController(Protocol):
@@ -110,7 +112,7 @@ class _Api:
         self._info = info
 
     async def service_info(self, request: Request) -> Response:
-        return Json(self._info.body, tagged=True)
+        return Json(self._info.body, tagged=True, headers=_KEYED)
 
     async def legacy_service_info(self, request: Request) -> Response:
         return Json(self._info.legacy_body, tagged=True)
