@@ -262,12 +262,12 @@ class TaskLife(RuleBasedStateMachine):
             assert view == "BASIC" or last["system_logs"]
 
 
-def run(machine: type[TaskLife]) -> None:
-    """So many histories, of so many steps."""
+def run(machine: type[TaskLife], histories: int) -> None:
+    """So many histories, unless more are asked for."""
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=EXAMPLES or 15,
+            max_examples=EXAMPLES or histories,
             stateful_step_count=30,
             derandomize=not EXAMPLES,
             database=None,
@@ -288,7 +288,7 @@ def test_every_history_goes_as_the_model_says_on_sqlite(tmp_path: Path) -> None:
             self.place = str(self.directory / "tesk.db")
             super().__init__()
 
-    run(OnSqlite)
+    run(OnSqlite, 15)
 
 
 @pytest.mark.timeout(3600 if EXAMPLES else 120)
@@ -301,4 +301,4 @@ def test_every_history_goes_as_the_model_says_on_postgresql(
             self.directory, self.place = tmp_path, postgresql.new_database()
             super().__init__()
 
-    run(OnPostgres)
+    run(OnPostgres, 8)
