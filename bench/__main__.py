@@ -1,47 +1,59 @@
-"""`python -m bench [--strict] [NAME…]`: run the benchmarks, print a table, write build/bench.json.
-
-With --strict the exit code is 1 when a goal is missed; without, a busy machine fails nothing.
-"""
+"""`python -m bench [--strict] [--only TEXT] [NAME…]`: run the benchmarks, print a table, write build/bench.json."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from bench.api import api_rates, filters, latency, memory
 from bench.figures import Figure
 from bench.local import no_op_tasks
 from bench.process import help_time, serve_ready
 
-BENCHMARKS = {
-    "help": help_time,
-    "serve": serve_ready,
-    "tasks": no_op_tasks,
-}
-"""A later benchmark joins here."""
+
+def benchmarks(only: str) -> dict[str, Callable[[], list[Figure]]]:
+    """Every benchmark; a later one joins here. `only` picks rows of those that measure many."""
+    return {
+        "help": help_time,
+        "serve": serve_ready,
+        "tasks": no_op_tasks,
+        "api": partial(api_rates, only),
+        "filters": partial(filters, only),
+        "latency": latency,
+        "memory": memory,
+    }
+
 
 OUTPUT = Path("build/bench.json")
 
 
-def main(names: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Run the named benchmarks, or all."""
-    strict = "--strict" in names
-    names = [one for one in names if one != "--strict"]
-    unknown = [one for one in names if one not in BENCHMARKS]
-    if unknown:
-        print(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
-        return 2
+    known = benchmarks("")
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure, and print figures beside goals.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"all, or some of: {', '.join(known)}")
+    parser.add_argument("--only", default="", metavar="TEXT", help="of api and filters, rows with TEXT in the name")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 when a goal is missed")
+    asked = parser.parse_args(arguments)
+    if unknown := [name for name in asked.names if name not in known]:
+        parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(known)}")
     figures: list[Figure] = []
-    for name in names or BENCHMARKS:
-        figures += BENCHMARKS[name]()
+    for name in asked.names or known:
+        figures += benchmarks(asked.only)[name]()
+    if not figures:
+        parser.error(f"no row has {asked.only!r} in its name")
     OUTPUT.parent.mkdir(exist_ok=True)
     OUTPUT.write_text(json.dumps([one.row() for one in figures], indent=1) + "\n")
     print(f"Python {platform.python_version()}, {platform.system()} {platform.release()}, {OUTPUT}")
     width = max(len(one.name) for one in figures)
     for one in figures:
         print(one.line(width))
-    return 1 if strict and not all(one.holds for one in figures) else 0
+    return 1 if asked.strict and not all(one.holds for one in figures) else 0
 
 
 sys.exit(main(sys.argv[1:]))

@@ -17,6 +17,8 @@ class Figure:
     unit: str
     goal: float | None = None
     better: Literal["more", "less"] = "less"
+    beside: str = ""
+    """What it is to be compared with, measured in the same run."""
 
     @property
     def holds(self) -> bool:
@@ -33,12 +35,14 @@ class Figure:
             "unit": self.unit,
             "goal": self.goal,
             "holds": self.holds,
+            "beside": self.beside,
         }
 
     def line(self, width: int) -> str:
         """The figure as a line of the table."""
         shown = f"{self.name:<{width}}  {self.value:>9.3f} {self.unit:<8}"
         if self.goal is None:
-            return f"{shown}  (to compare with)"
-        sign = "≥" if self.better == "more" else "≤"
-        return f"{shown}  {sign} {self.goal:g}  {'holds' if self.holds else 'MISSED'}"
+            verdict = "" if self.beside else "  (to compare with)"
+        else:
+            verdict = f"  {'≥' if self.better == 'more' else '≤'} {self.goal:g}  {'holds' if self.holds else 'MISSED'}"
+        return f"{shown}{verdict}{f'  [{self.beside}]' if self.beside else ''}"

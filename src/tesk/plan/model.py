@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 __all__ = ["Delivery", "ExecutorPlan", "Mount", "Plan", "Resources", "Transfer"]
@@ -129,14 +130,21 @@ class Plan:
 
 def _sparse(value: Any) -> Any:
     """`value` as JSON data without the fields that hold their default."""
-    if dataclasses.is_dataclass(value):
-        found: dict[str, Any] = {}
-        for field in dataclasses.fields(value):
-            here = getattr(value, field.name)
-            if field.default is not dataclasses.MISSING and here == field.default:
-                continue
-            found[field.name] = _sparse(here)
-        return found
+    if isinstance(value, (str, int, float, type(None))):
+        return value
     if isinstance(value, tuple):
         return [_sparse(one) for one in value]
-    return value
+    if isinstance(value, dict):
+        return value
+    found: dict[str, Any] = {}
+    for name, default in _fields(type(value)):
+        here = getattr(value, name)
+        if here != default:
+            found[name] = _sparse(here)
+    return found
+
+
+@cache
+def _fields(kind: type[object]) -> tuple[tuple[str, Any], ...]:
+    """The fields of a dataclass and their defaults; `MISSING`, which equals nothing else, for those without."""
+    return tuple((field.name, field.default) for field in dataclasses.fields(kind))

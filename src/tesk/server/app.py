@@ -129,7 +129,7 @@ class _Api:
     async def _list(self, request: Request) -> Response:
         page = await self._tasks.page(list_query(request.query_params, self._tokens))
         if page.next is None:
-            return Json(b'{"tasks":%s}' % page.tasks, tagged=True)
+            return Json(b"".join((b'{"tasks":', page.tasks, b"}")), tagged=True)
         token = self._tokens.make(page.next).encode("ascii")
         return Json(b'{"tasks":%s,"next_page_token":"%s"}' % (page.tasks, token), tagged=True)
 

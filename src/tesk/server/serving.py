@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from tesk.server.joined import JoinedHttp
 from tesk.server.listen import BACKLOG, Listeners
 
 __all__ = ["serve_app"]
@@ -44,7 +45,7 @@ async def serve_app(
     """
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=JoinedHttp,
         ws="none",
         lifespan="off",
         interface="asgi3",

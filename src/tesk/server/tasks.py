@@ -29,7 +29,12 @@ _LETTERS = string.ascii_lowercase + string.digits
 
 def new_task_id() -> str:
     """A new id: `task-` and 13 of a-z0-9 (67 random bits); also a legal name on Kubernetes."""
-    return "task-" + "".join(secrets.choice(_LETTERS) for _ in range(13))
+    number = int.from_bytes(secrets.token_bytes(16))  # one system call; of 128 bits, 67 are used
+    letters = []
+    for _ in range(13):
+        number, letter = divmod(number, len(_LETTERS))
+        letters.append(_LETTERS[letter])
+    return "task-" + "".join(letters)
 
 
 def now() -> str:

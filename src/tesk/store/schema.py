@@ -63,8 +63,8 @@ bodies = sa.Table(
     sa.Column("full", sa.LargeBinary),
     sa.Column("plan", sa.LargeBinary, nullable=False),
 )
-"""A task's JSON without `id`, `state` and `logs`: the members of the object, without its braces; `full` is null where
-it equals `basic`. Apart from `tasks`, so that lists in the MINIMAL view never read it."""
+"""A task's JSON without `id`, `state` and `logs`: the members of the object, without its braces, each after a
+comma; `full` is null where it equals `basic`. Apart from `tasks`, so that lists in the MINIMAL view never read it."""
 
 attempts = sa.Table(
     "attempts",
@@ -73,6 +73,7 @@ attempts = sa.Table(
     sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("log_basic", sa.LargeBinary, nullable=False),
     sa.Column("log_full", sa.LargeBinary),
+    sqlite_with_rowid=False,
 )
 """One tesTaskLog as JSON for each attempt of which something is known; `log_full` is null where it equals
 `log_basic`."""

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
 import sqlalchemy as sa
 
 from tesk.store.database import Cursor
-from tesk.store.schema import NAME_START, attempts, bodies, creations, meta, tags, tasks
+from tesk.store.lists import Lists
+from tesk.store.schema import attempts, bodies, creations, meta, tags, tasks
+from tesk.store.shown import Shown
 from tesk.tes.states import ACTIVE, State, predecessors
 from tesk.tes.views import View
 
-__all__ = ["Filters", "Statement", "Statements"]
+__all__ = ["Statement", "Statements"]
 
 _ROW = sa.bindparam("id", type_=sa.Text())
 _ATTEMPT = sa.bindparam("attempt", type_=sa.Integer())
@@ -44,32 +45,15 @@ class Statement:
         cursor.executemany(self.sql, [{**self.constants, **row} for row in rows])
 
 
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """The shape of a list's query: which conditions it has, not their values.
-
-    `states` is how many states match, 0 for all of them. `name_from` and `name_below` bound what the index holds of a
-    name, `name_whole` compares a prefix longer than that; `tags` says for each tag whether it has a value.
-    """
-
-    view: View
-    before: bool = False
-    states: int = 0
-    name_from: bool = False
-    name_below: bool = False
-    name_whole: bool = False
-    tags: tuple[bool, ...] = ()
-
-
 class Statements:
     """Every statement, for one dialect. With `hide_canceling`, tasks in CANCELING are shown as RUNNING."""
 
     def __init__(self, dialect: sa.Dialect, *, hide_canceling: bool = False) -> None:
         self._dialect = dialect
-        self._hide_canceling = hide_canceling
+        self._shown = Shown(dialect.name, hide_canceling=hide_canceling)
         # each dialect's INSERT knows ON CONFLICT; the other dialect takes 30 ms to import
         self._insert: Any = import_module(f"sqlalchemy.dialects.{dialect.name}").insert
-        self.page = lru_cache(maxsize=512)(self._page)
+        self.lists = Lists(dialect.name, self._compile, self._shown)
         self._creating()
         self._changing()
         self._reading()
@@ -178,7 +162,10 @@ class Statements:
         self.meta = self._compile(sa.select(meta.c.value).where(meta.c.key == key))
 
     def _reading(self) -> None:
-        self.get = {view: self._compile(self._shown(view).where(tasks.c.id == _ROW)) for view in View}
+        self.get = {
+            view: self._compile(sa.select(self._shown.task(view)).select_from(tasks).where(tasks.c.id == _ROW))
+            for view in View
+        }
         self.state = self._compile(sa.select(tasks.c.state).where(tasks.c.id == _ROW))
         self.find = self._compile(sa.select(tasks.c.id, tasks.c.state, tasks.c.attempt).where(tasks.c.id == _ROW))
         self.queued = self._compile(
@@ -203,56 +190,6 @@ class Statements:
         )
         self.counts = self._compile(sa.select(tasks.c.state, sa.func.count()).group_by(tasks.c.state))
 
-    def _shown_state(self) -> sa.ColumnElement[str]:
-        if not self._hide_canceling:
-            return tasks.c.state
-        hidden = tasks.c.state == State.CANCELING.value
-        return sa.case((hidden, State.RUNNING.value), else_=tasks.c.state).label("state")
-
-    def _shown(self, view: View) -> sa.Select[Any]:
-        """Rows of (seq, id, state[, body, log]), one for each attempt."""
-        if view is View.MINIMAL:
-            return sa.select(tasks.c.seq, tasks.c.id, self._shown_state())
-        return _with_body(view, tasks, self._shown_state()).order_by(attempts.c.attempt)
-
-    def _page(self, filters: Filters) -> Statement:
-        """The statement for one shape of list; `limit` is one more than the page, to see whether there is another."""
-        chosen = sa.select(tasks.c.seq, tasks.c.id, self._shown_state())
-        seq: sa.ColumnElement[int] = tasks.c.seq
-        for index, exact in enumerate(filters.tags):
-            tag = tags.alias(f"tag_{index}")
-            at = [
-                tag.c.seq == tasks.c.seq,
-                tag.c.key == sa.bindparam(f"key_{index}", type_=sa.Text()),
-            ]
-            if exact:
-                at.append(tag.c.value == sa.bindparam(f"value_{index}", type_=sa.Text()))
-                # The index of values is in this order: SQLite then stops at the end of the page and sorts nothing.
-                seq = tag.c.seq
-            chosen = chosen.join(tag, sa.and_(*at))
-        start: sa.ColumnElement[str] = sa.literal_column(NAME_START, sa.Text())
-        if filters.before:
-            chosen = chosen.where(seq < _SEQ)
-        if filters.states:
-            states = [sa.bindparam(f"wanted_{index}", type_=sa.Text()) for index in range(filters.states)]
-            chosen = chosen.where(tasks.c.state == states[0] if len(states) == 1 else tasks.c.state.in_(states))
-        if filters.name_from:
-            chosen = chosen.where(start >= sa.bindparam("name_from", type_=sa.Text()))
-        if filters.name_below:
-            chosen = chosen.where(start < sa.bindparam("name_below", type_=sa.Text()))
-        if filters.name_whole:
-            length = sa.bindparam("name_length", type_=sa.Integer())
-            chosen = chosen.where(
-                sa.func.substr(tasks.c.name, 1, length) == sa.bindparam("name_whole", type_=sa.Text())
-            )
-        chosen = chosen.order_by(seq.desc()).limit(_LIMIT)
-        if filters.view is View.MINIMAL:
-            return self._compile(chosen)
-        page = chosen.subquery("page")
-        return self._compile(
-            _with_body(filters.view, page, page.c.state).order_by(page.c.seq.desc(), attempts.c.attempt)
-        )
-
 
 def _blob(name: str) -> sa.BindParameter[bytes]:
     return sa.bindparam(name, type_=sa.LargeBinary())
@@ -261,17 +198,3 @@ def _blob(name: str) -> sa.BindParameter[bytes]:
 def _among(states: Iterable[State]) -> sa.ColumnElement[bool]:
     # One parameter for each: a bare list would be spelled out only when SQLAlchemy itself executes.
     return tasks.c.state.in_([sa.literal(state.value, sa.Text()) for state in sorted(states)])
-
-
-def _with_body(view: View, source: sa.FromClause, state: sa.ColumnElement[str]) -> sa.Select[Any]:
-    body: sa.ColumnElement[bytes] = bodies.c.basic
-    log: sa.ColumnElement[bytes] = attempts.c.log_basic
-    if view is View.FULL:
-        body = sa.func.coalesce(bodies.c.full, bodies.c.basic)
-        log = sa.func.coalesce(attempts.c.log_full, attempts.c.log_basic)
-    return (
-        sa.select(source.c.seq, source.c.id, state, body, log)
-        .select_from(source)
-        .join(bodies, bodies.c.seq == source.c.seq)
-        .outerjoin(attempts, attempts.c.seq == source.c.seq)
-    )

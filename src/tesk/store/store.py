@@ -10,13 +10,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from tesk.store.compose import compose, fragment
 from tesk.store.database import Cursor, Database, database_at
 from tesk.store.encode import encode_log, with_directories
 from tesk.store.errors import KeyTaken, StoreError
+from tesk.store.lists import Filters
 from tesk.store.migrate import prepare
 from tesk.store.model import ActiveTask, Change, CreationKey, Event, NewTask, Page, Query, QueuedTask, TaskLogBytes
-from tesk.store.statements import Filters, Statements
+from tesk.store.shown import fragment
+from tesk.store.statements import Statements
 from tesk.store.terms import after_prefix, name_term, tag_term
 from tesk.store.workers import Workers
 from tesk.taskmaster.report import Report
@@ -138,8 +139,7 @@ class Store:
     async def get(self, id: str, view: View = View.MINIMAL) -> bytes | None:
         """The task as JSON, or None when there is none with this id."""
         statement = self._sql.get[view]
-        rows = await self._workers.read(lambda cursor: statement.run(cursor, id=id).fetchall())
-        return compose(rows) or None
+        return _only(await self._workers.read(lambda cursor: statement.run(cursor, id=id).fetchone()))
 
     async def state(self, id: str) -> State | None:
         """The task's state, or None when there is no such task."""
@@ -157,13 +157,14 @@ class Store:
         Pages stay as they are while tasks are created, and the last page is never empty unless it is the first.
         """
         shape, values = _conditions(query, self._shown_as(query.state))
-        minimal = query.view is View.MINIMAL
 
         def read(cursor: Cursor) -> Page:
-            rows = self._sql.page(shape).run(cursor, limit=query.page_size + 1, **values).fetchall()
-            last = _last_row(rows, query.page_size, whole=minimal)
-            after = rows[last - 1][0] if last < len(rows) else None
-            return Page(b"[" + compose(rows[:last]) + b"]", after)
+            statement = self._sql.lists.statement(cursor, shape, values)
+            count, last, size, tasks = statement.run(cursor, limit=query.page_size + 1, **values).fetchone()
+            if count <= query.page_size:
+                return Page(b"[%s]" % (tasks or b""), None)
+            # One more was asked for, to see whether there is another page: it is that page's first.
+            return Page(b"".join((b"[", memoryview(tasks)[: -size - 1], b"]")), last + 1)
 
         return await self._workers.read(read)
 
@@ -319,13 +320,14 @@ def _conditions(query: Query, states: Sequence[State]) -> tuple[Filters, dict[st
     values |= {f"wanted_{index}": state.value for index, state in enumerate(states)}
     if query.name_prefix:
         prefix = name_term(query.name_prefix)
-        values["name_from"] = prefix[:_INDEXED]
-        below = after_prefix(prefix[:_INDEXED])
-        if below is not None:
-            values["name_below"] = below
-        if len(prefix) > _INDEXED:
-            values["name_whole"] = prefix
-            values["name_length"] = len(prefix)
+        indexed = prefix[:_INDEXED]
+        bounds = {
+            "name_from": indexed,
+            "name_below": after_prefix(indexed),
+            "prefix_from": prefix,
+            "prefix_below": after_prefix(prefix),
+        }
+        values |= {key: bound for key, bound in bounds.items() if bound is not None}
     for index, (key, value) in enumerate(query.tags):
         values[f"key_{index}"] = tag_term(key)
         if value:
@@ -334,27 +336,12 @@ def _conditions(query: Query, states: Sequence[State]) -> tuple[Filters, dict[st
         view=query.view,
         before="seq" in values,
         states=len(states),
-        name_from="name_from" in values,
+        name="name_from" in values,
         name_below="name_below" in values,
-        name_whole="name_whole" in values,
+        prefix_below="prefix_below" in values,
         tags=tuple(bool(value) for _, value in query.tags),
     )
     return shape, values
-
-
-def _last_row(rows: Sequence[tuple[int, ...]], page_size: int, *, whole: bool) -> int:
-    """How many of `rows` belong to the first `page_size` tasks; unless `whole`, a task has a row for each attempt."""
-    if whole:
-        return min(len(rows), page_size)
-    tasks = 0
-    seq = None
-    for index, row in enumerate(rows):
-        if row[0] != seq:
-            seq = row[0]
-            tasks += 1
-            if tasks > page_size:
-                return index
-    return len(rows)
 
 
 def _only(row: Iterable[bytes] | None) -> bytes | None:

@@ -223,8 +223,7 @@ def take_unknown(model: BaseModel, at: str = "") -> Iterator[str]:
     if extra:
         yield from (f"{at}{name}" for name in extra)
         extra.clear()
-    for name in type(model).model_fields:
-        value = getattr(model, name)
+    for name, value in vars(model).items():
         if isinstance(value, BaseModel):
             yield from take_unknown(value, f"{at}{name}.")
         elif isinstance(value, list):

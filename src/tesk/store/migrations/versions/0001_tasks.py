@@ -41,6 +41,7 @@ def upgrade() -> None:
         sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("log_basic", sa.LargeBinary, nullable=False),
         sa.Column("log_full", sa.LargeBinary),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "tags",

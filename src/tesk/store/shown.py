@@ -1,0 +1,108 @@
+"""Tasks as JSON, joined from stored pieces by the database itself: no task is ever parsed to be shown.
+
+One row comes out, however many tasks are on a page: each row that Python fetches would cost a turn of the interpreter's
+lock, for which a reader waits while the event loop works.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from tesk.store.schema import attempts, bodies, tasks
+from tesk.tes.states import State
+from tesk.tes.views import View
+
+__all__ = ["Shown", "fragment"]
+
+
+def fragment(json_object: bytes) -> bytes:
+    """The members of an encoded JSON object, without its braces, each after a comma.
+
+    Raises ValueError when it is not an object.
+    """
+    stripped = json_object.strip()
+    if stripped[:1] != b"{" or stripped[-1:] != b"}":
+        raise ValueError("a task is kept as a JSON object")
+    members = stripped[1:-1].strip()
+    return members and b"," + members
+
+
+class Shown:
+    """How one dialect makes JSON. With `hide_canceling`, tasks in CANCELING are shown as RUNNING.
+
+    Ids and states need no escapes (`Store.create` sees to that).
+    """
+
+    def __init__(self, dialect: str, *, hide_canceling: bool = False) -> None:
+        self._sqlite = dialect == "sqlite"
+        self._hide_canceling = hide_canceling
+
+    def task(self, view: View, source: sa.FromClause = tasks) -> sa.ColumnElement[bytes]:
+        """The task in a row of `source`, which has `seq`, `id`, `state` and `attempt`."""
+        pieces = [self._text('{"id":"'), self._raw(source.c.id), self._text('","state":"'), self._state(source)]
+        end = self._text("}")
+        if view is View.MINIMAL:
+            pieces.append(self._text('"}'))
+        else:
+            body, logs = self._members(view, source)
+            some_logs = self._text(',"logs":[').concat(logs).concat(self._text("]}"))
+            pieces += [self._text('"'), body, sa.func.coalesce(some_logs, end)]
+        joined = pieces[0]
+        for piece in pieces[1:]:
+            joined = joined.concat(piece)
+        return sa.cast(joined, sa.LargeBinary) if self._sqlite else joined
+
+    def page(self, rows: sa.Subquery) -> sa.Select[Any]:
+        """From `rows` of seq and task, newest first: one row of (how many, seq of the last, bytes of the last, all the
+        tasks joined by commas)."""
+        task, seq = rows.c.task, rows.c.seq
+        if self._sqlite:
+            # Beside min(), SQLite takes a bare column from the row that has the minimum; group_concat goes through
+            # `rows` in their order.
+            return sa.select(
+                sa.func.count(),
+                sa.func.min(seq),
+                sa.func.length(task),
+                sa.cast(sa.func.group_concat(task), sa.LargeBinary),
+            )
+        sizes = sa.func.array_agg(_ordered(sa.func.octet_length(task), seq), type_=sa.ARRAY(sa.Integer))
+        joined = sa.func.string_agg(task, _ordered(self._text(","), seq.desc()))
+        return sa.select(sa.func.count(), sa.func.min(seq), sizes[1], joined)
+
+    def _members(self, view: View, source: sa.FromClause) -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
+        """The body, and the logs of all attempts or null. Looked up for each task, and so never sorted with it."""
+        body: sa.ColumnElement[Any] = bodies.c.basic
+        log: sa.ColumnElement[Any] = attempts.c.log_basic
+        if view is View.FULL:
+            body = sa.func.coalesce(bodies.c.full, bodies.c.basic)
+            log = sa.func.coalesce(attempts.c.log_full, attempts.c.log_basic)
+        if self._sqlite:
+            joined: sa.ColumnElement[Any] = sa.func.group_concat(log)  # found by the primary key, and in its order
+        else:
+            joined = sa.func.string_agg(log, _ordered(self._text(","), attempts.c.attempt))
+        mine = attempts.c.seq == source.c.seq
+        one = sa.select(log).where(mine, attempts.c.attempt == 1).scalar_subquery()
+        several = sa.select(joined).where(mine).scalar_subquery()
+        logs = sa.case((source.c.attempt == 1, one), else_=several)  # to join the logs of most tasks would be in vain
+        return sa.select(body).where(bodies.c.seq == source.c.seq).scalar_subquery(), logs
+
+    def _state(self, source: sa.FromClause) -> sa.ColumnElement[Any]:
+        state = source.c.state
+        if not self._hide_canceling:
+            return self._raw(state)
+        return self._raw(sa.case((state == State.CANCELING.value, State.RUNNING.value), else_=state))
+
+    def _text(self, text: str) -> sa.ColumnElement[Any]:
+        """A constant without quotes or backslashes in it."""
+        return sa.literal_column(f"'{text}'" if self._sqlite else f"'{text}'::bytea", sa.LargeBinary)
+
+    def _raw(self, text: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        return text if self._sqlite else sa.func.convert_to(text, sa.literal_column("'UTF8'"), type_=sa.LargeBinary)
+
+
+def _ordered(value: sa.ColumnElement[Any], by: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    from sqlalchemy.dialects.postgresql import aggregate_order_by  # 30 ms that SQLite must not pay
+
+    return aggregate_order_by(value, by)
