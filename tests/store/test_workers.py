@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -185,4 +186,26 @@ async def test_a_restart_between_two_calls_is_not_noticed(postgresql: PostgresSe
     assert await store.state("before") is State.QUEUED
     await store.create(new_task("after"))
     assert await store.counts() == {State.QUEUED: 2}
+    await store.close()
+
+
+async def test_a_task_in_a_file_is_looked_up_without_a_thread(place: str) -> None:
+    store = await Store.open(place)
+    names = [await store._workers.look_up(lambda _: threading.current_thread().name) for _ in range(3)]
+    if place.startswith("postgresql"):
+        assert all(name.startswith("tesk-store-reader") for name in names)
+    else:
+        assert set(names) == {threading.current_thread().name}
+    await store.close()
+
+
+async def test_a_look_up_that_meets_a_lock_is_left_to_a_thread_that_may_wait(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path / "tesk.db")
+
+    def locked_here(_: Cursor) -> str:
+        if threading.current_thread() is threading.main_thread():
+            raise sqlite3.OperationalError("database is locked")
+        return "waited"
+
+    assert await store._workers.look_up(locked_here) == "waited"
     await store.close()

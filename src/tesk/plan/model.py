@@ -137,7 +137,8 @@ def _sparse(value: Any) -> Any:
     if isinstance(value, dict):
         return value
     found: dict[str, Any] = {}
-    for name, default in _fields(type(value)):
+    kind: Any = type(value)
+    for name, default in _fields(kind):
         here = getattr(value, name)
         if here != default:
             found[name] = _sparse(here)
@@ -145,6 +146,6 @@ def _sparse(value: Any) -> Any:
 
 
 @cache
-def _fields(kind: type[object]) -> tuple[tuple[str, Any], ...]:
+def _fields(kind: Any) -> tuple[tuple[str, Any], ...]:
     """The fields of a dataclass and their defaults; `MISSING`, which equals nothing else, for those without."""
     return tuple((field.name, field.default) for field in dataclasses.fields(kind))

@@ -66,8 +66,12 @@ class Database(Protocol):
     def errors(self) -> tuple[type[Exception], ...]:
         """What the driver raises."""
 
-    def connect(self, *, writing: bool) -> Connection:
-        """Open a connection in autocommit mode.
+    @property
+    def near(self) -> bool:
+        """Whether it is in this process, so that a row is found sooner than a thread is woken."""
+
+    def connect(self, *, writing: bool, waiting: bool = True) -> Connection:
+        """Open a connection in autocommit mode; one that is not `waiting` raises at once where there is a lock.
 
         Raises StoreError when the database cannot be reached.
         """
@@ -110,6 +114,7 @@ class SqliteDatabase:
     """One file in WAL mode, that several processes may share."""
 
     begin = "BEGIN IMMEDIATE"
+    near = True
     schema_lock: str | None = None
     errors: tuple[type[Exception], ...] = (sqlite3.Error,)
 
@@ -122,7 +127,7 @@ class SqliteDatabase:
 
         self.dialect: sa.Dialect = SQLiteDialect_pysqlite(paramstyle="named")
 
-    def connect(self, *, writing: bool) -> Connection:
+    def connect(self, *, writing: bool, waiting: bool = True) -> Connection:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             connection = sqlite3.connect(
@@ -136,6 +141,8 @@ class SqliteDatabase:
             connection.execute("PRAGMA foreign_keys=ON")
             if not writing:
                 connection.execute("PRAGMA query_only=ON")
+            if not waiting:
+                connection.execute("PRAGMA busy_timeout=0")
         except sqlite3.Error as error:
             connection.close()
             raise self.explain(error) from error
@@ -166,6 +173,7 @@ class PostgresDatabase:
     """A PostgreSQL database, that several servers may share."""
 
     begin = "BEGIN"
+    near = False
     schema_lock: str | None = "SELECT pg_advisory_xact_lock(7883955)"
 
     def __init__(self, url: sa.URL) -> None:
@@ -187,7 +195,7 @@ class PostgresDatabase:
             **self.dialect.create_connect_args(url)[1],  # type: ignore[no-untyped-call]
         }
 
-    def connect(self, *, writing: bool) -> Connection:
+    def connect(self, *, writing: bool, waiting: bool = True) -> Connection:
         try:
             connection = self._psycopg.connect(autocommit=True, **self._arguments)
         except self._psycopg.Error as error:

@@ -139,16 +139,16 @@ class Store:
     async def get(self, id: str, view: View = View.MINIMAL) -> bytes | None:
         """The task as JSON, or None when there is none with this id."""
         statement = self._sql.get[view]
-        return _only(await self._workers.read(lambda cursor: statement.run(cursor, id=id).fetchone()))
+        return _only(await self._workers.look_up(lambda cursor: statement.run(cursor, id=id).fetchone()))
 
     async def state(self, id: str) -> State | None:
         """The task's state, or None when there is no such task."""
-        row = await self._workers.read(lambda cursor: self._sql.state.run(cursor, id=id).fetchone())
+        row = await self._workers.look_up(lambda cursor: self._sql.state.run(cursor, id=id).fetchone())
         return State(row[0]) if row else None
 
     async def find(self, id: str) -> ActiveTask | None:
         """Where the task stands, ended or not, or None when there is no such task."""
-        row = await self._workers.read(lambda cursor: self._sql.find.run(cursor, id=id).fetchone())
+        row = await self._workers.look_up(lambda cursor: self._sql.find.run(cursor, id=id).fetchone())
         return ActiveTask(row[0], State(row[1]), row[2]) if row else None
 
     async def page(self, query: Query) -> Page:

@@ -234,6 +234,29 @@ class Writer(_Worker):
             self._disconnect()
 
 
+class _Near:
+    """A connection for the event loop itself, which never waits for a lock."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: Connection | None = None
+        self.errors: tuple[type[Exception], ...] = (StoreError, *database.errors)
+
+    def read(self, run: Callable[[Cursor], T]) -> T:
+        """Raises what the driver raises, and StoreError."""
+        if self._connection is None:
+            self._connection = self._database.connect(writing=False, waiting=False)
+        cursor: Cursor = self._connection.cursor()
+        try:
+            return run(cursor)
+        finally:
+            cursor.close()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+
 class Workers:
     """The writer and the readers of one store."""
 
@@ -246,12 +269,28 @@ class Workers:
             Reader(database, self._reads, self._loop, f"tesk-store-reader-{number}") for number in range(readers)
         ]
         self._closed = False
+        self._near = _Near(database) if database.near else None
         for worker in (self._writer, *self._readers):
             worker.start()
 
     def read(self, run: Callable[[Cursor], T]) -> asyncio.Future[T]:
         """Run `run` on a reader's cursor; it may execute one statement."""
         return self._put(self._reads, run, None)
+
+    def look_up(self, run: Callable[[Cursor], T]) -> asyncio.Future[T]:
+        """Run `run`, one statement that finds a task by its id: at once where the database is a file.
+
+        That takes some 20 µs, and to hand it to a thread and wait for the thread takes five times as long.
+        """
+        if self._near is None or self._closed:
+            return self.read(run)
+        try:
+            result = self._near.read(run)
+        except self._near.errors:
+            return self.read(run)  # what stands in the way is waited for, or told of, by a reader
+        future: asyncio.Future[T] = self._loop.create_future()
+        future.set_result(result)
+        return future
 
     def write(self, run: Callable[[Cursor], T], committed: Callable[[T], None] | None = None) -> asyncio.Future[T]:
         """Run `run` in a transaction; once it is durable the future resolves and `committed` is called on the loop."""
@@ -273,4 +312,6 @@ class Workers:
             self._writes.put(None)
             for _ in self._readers:
                 self._reads.put(None)
+            if self._near is not None:
+                self._near.close()
         await asyncio.gather(self._writer.ended, *(reader.ended for reader in self._readers))
