@@ -32,6 +32,10 @@ def states(url: str) -> list[str]:
     return [one["state"] for one in httpx.get(f"{url}/tasks").json()["tasks"]]
 
 
+def until_running(url: str) -> None:
+    until(lambda: "RUNNING" in states(url))
+
+
 def create(url: str, number: int) -> None:
     for _ in range(number):
         httpx.post(f"{url}/tasks", content=SLEEP).raise_for_status()
@@ -43,7 +47,7 @@ def test_a_restart_cuts_no_answer_loses_no_task_and_refuses_for_less_than_two_se
     with contextlib.ExitStack() as servers:
         server = servers.enter_context(serving(tmp_path, **settings))
         create(server.url, 3)
-        until(lambda: "RUNNING" in states(server.url))
+        until_running(server.url)
         for _ in range(3):
             with Clients(server.port) as clients:
                 seen = [
@@ -63,7 +67,7 @@ def test_a_restart_cuts_no_answer_loses_no_task_and_refuses_for_less_than_two_se
             known = {one["id"] for one in httpx.get(f"{server.url}/tasks?page_size=2000").json()["tasks"]}
             assert len(told) > 5
             assert told <= known
-            until(lambda url=server.url: "RUNNING" in states(url))
+            until_running(server.url)
             refusals.append(max(one.longest_refusal for one in seen))
             if refusals[-1] < REFUSED_SECONDS:
                 break  # a machine that is busy with other tests may need another try
@@ -84,7 +88,7 @@ def test_with_an_inherited_socket_a_restart_refuses_nobody(tmp_path: Path, held:
     with serving(tmp_path, inherit=[held], names="tesk.socket", **settings) as first:
         assert first.url == url_of(held)
         create(first.url, 2)
-        until(lambda: "RUNNING" in states(first.url))
+        until_running(first.url)
         with Clients(first.port) as clients:
             seen = [
                 clients.ask("GET", "/v1/tasks"),
@@ -97,7 +101,7 @@ def test_with_an_inherited_socket_a_restart_refuses_nobody(tmp_path: Path, held:
             with serving(tmp_path, inherit=[held], **settings) as second:
                 clients.until_answered()
                 clients.end()
-                until(lambda: "RUNNING" in states(second.url))
+                until_running(second.url)
                 second.stop()
     for one in seen:
         assert one.cut == []
