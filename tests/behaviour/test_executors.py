@@ -123,3 +123,22 @@ def test_the_machine_survives_rm_rf(site: Site) -> None:
     assert task["state"] in ("COMPLETE", "EXECUTOR_ERROR")
     again = site.run(site.task("echo", "fine"))
     assert again["logs"][0]["logs"][0]["stdout"] == "fine\n"
+
+
+def test_a_command_that_writes_into_its_own_stdout_file_has_each_line_once(site: Site) -> None:
+    """As Cromwell's script does with tee."""
+    url = f"file://{site.files}/out"
+    script = "for n in 1 2 3; do echo $n; done | tee /out/stdout"
+    task = site.run(site.shell(script, stdout="/out/stdout", outputs=[{"url": url, "path": "/out/stdout"}]))
+    assert task["state"] == "COMPLETE", sentences(task)
+    assert (site.files / "out").read_text() == "1\n2\n3\n"
+
+
+def test_one_file_for_both_streams_holds_both(site: Site) -> None:
+    url = f"file://{site.files}/both"
+    script = "echo out; echo err >&2; echo out"
+    task = site.run(
+        site.shell(script, stdout="/out/both", stderr="/out/both", outputs=[{"url": url, "path": "/out/both"}])
+    )
+    assert task["state"] == "COMPLETE", sentences(task)
+    assert sorted((site.files / "both").read_text().split()) == ["err", "out", "out"]

@@ -31,6 +31,21 @@ def test_a_file_goes_in_and_a_file_comes_out(site: Site) -> None:
     assert task["outputs"][0]["type"] == task["inputs"][0]["type"] == "FILE"
 
 
+def test_the_type_of_an_output_is_filled_in_once_it_is_known(site: Site) -> None:
+    """TES 1.1.0 `tesFileType`."""
+    task = site.run(
+        site.shell(
+            "mkdir -p /data/dir; echo x >/data/dir/x; echo y >/data/file",
+            inputs=[{"content": "secret", "path": "/data/in"}],
+            outputs=[{"url": f"{site.files}/{name}", "path": f"/data/{name}"} for name in ("dir", "file")],
+        )
+    )
+    assert task["state"] == "COMPLETE", task
+    assert [one["type"] for one in task["outputs"]] == ["DIRECTORY", "FILE"]
+    assert task["inputs"][0]["content"] == "secret"
+    assert (site.files / "dir/x").read_text() == "x\n"
+
+
 def test_the_source_of_an_input_is_never_changed(site: Site) -> None:
     source = site.files / "in.txt"
     source.write_text("original")

@@ -28,9 +28,10 @@ Call = Callable[..., Result]
 
 def environment(**changes: str) -> dict[str, str]:
     """Ours, without any setting of TESK, and with the sources under test."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("TESK_", "TES_"))}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("TESK_", "TES_", "FUNNEL_"))}
     path = os.pathsep.join([SOURCE, *filter(None, [kept.get("PYTHONPATH")])])
-    return {**kept, "PYTHONPATH": path, **changes}
+    # no file of profiles of whoever runs the tests
+    return {**kept, "PYTHONPATH": path, "XDG_CONFIG_HOME": "/nonexistent", **changes}
 
 
 def start(

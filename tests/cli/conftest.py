@@ -14,8 +14,9 @@ from tests.cli.command import Call, Result, Server, run_tesk, start
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
     """Run `tesk ARGS` in this process, in a directory of its own."""
-    for name in [one for one in os.environ if one.startswith(("TESK_", "TES_"))]:
+    for name in [one for one in os.environ if one.startswith(("TESK_", "TES_", "FUNNEL_"))]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "no-configuration"))
     monkeypatch.chdir(tmp_path)
 
     def run(*args: object) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import subprocess
 import sys
 
@@ -10,7 +11,21 @@ import pytest
 from tests.cli.command import Call, environment
 
 HEAVY = {"alembic", "asyncio", "httpx", "pydantic", "rich", "sqlalchemy", "starlette", "uvicorn", "yaml"}
-COMMANDS = ["run", "demo", "serve", "check", "create", "get", "list", "cancel", "wait", "logs", "config"]
+COMMANDS = [
+    "run",
+    "demo",
+    "serve",
+    "check",
+    "create",
+    "get",
+    "list",
+    "cancel",
+    "wait",
+    "logs",
+    "profiles",
+    "config",
+    "completion",
+]
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -39,6 +54,20 @@ def test_every_command_explains_itself(call: Call, command: str) -> None:
     result = call(command, "--help")
     assert result.code == 0
     assert "Usage: tesk" in result.out
+
+
+def test_help_takes_little_time_of_the_processor() -> None:
+    def used() -> float:
+        found = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return found.ru_utime + found.ru_stime
+
+    took: list[float] = []
+    for _ in range(3):
+        before = used()
+        subprocess.run([sys.executable, "-m", "tesk", "--help"], env=environment(), capture_output=True, check=True)
+        took.append(used() - before)
+    # 0.3 s is what a person should wait at most; the rest is for a busy machine
+    assert min(took) < 0.4
 
 
 def test_version_is_printed(call: Call) -> None:

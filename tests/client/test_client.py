@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tesk.client import AsyncClient, Client, ClientError, ServerUnreachableError, WaitTimeoutError
+from tesk.client import AsyncClient, Client, ClientError, ServerUnreachableError, Target, WaitTimeoutError
 
 TASK = {"executors": [{"image": "alpine", "command": ["true"]}]}
 
@@ -80,9 +80,14 @@ class Both:
         self.opened: list[Client | AsyncClient] = []
         self.client: Client | AsyncClient
 
-    def open(self, server: Callable[[httpx.Request], httpx.Response] | None, url: str = "http://tes") -> Both:
+    def open(
+        self,
+        server: Callable[[httpx.Request], httpx.Response] | None,
+        url: str | Target = "http://tes",
+        retry: float = 0.1,
+    ) -> Both:
         transport = None if server is None else httpx.MockTransport(server)
-        self.client = (Client if self.kind == "sync" else AsyncClient)(url, transport=transport)
+        self.client = (Client if self.kind == "sync" else AsyncClient)(url, transport=transport, retry=retry)
         self.opened.append(self.client)
         return self
 

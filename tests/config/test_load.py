@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tesk.config import Config, ConfigError, load, load_with_sources
+from tesk.config import Config, ConfigError, Source, changed_keys, load, load_with_sources
 from tesk.config.keys import keys
 from tesk.config.places import default_state_directory
 from tesk.plan.site import Capacity
@@ -69,6 +69,24 @@ def test_later_sources_win_and_each_value_says_where_it_is_from(write):
         ("server:\n  port: 65536", "tesk.yaml:2: server.port is 65536; give at most 65535"),
         ("server:\n  port: true", "tesk.yaml:2: server.port is true; give a whole number"),
         ("server:\n  port:", "tesk.yaml:2: server.port is null; give a whole number"),
+        (
+            "server:\n  cors_origins: [portal.example.org]",
+            'tesk.yaml:2: server.cors_origins is ["portal.example.org"]; give origins such as '
+            "https://portal.example.org (in small letters, nothing behind), or '*'",
+        ),
+        (
+            "server:\n  cors_origins: ['https://a.example:443']",
+            'tesk.yaml:2: server.cors_origins is ["https://a.example:443"]; leave out the usual port: browsers do',
+        ),
+        (
+            "service:\n  contact_url: me@example.org",
+            'tesk.yaml:2: service.contact_url is "me@example.org"; give a URL with http:// or https://'
+            " (or mailto: and an address)",
+        ),
+        (
+            "service:\n  created_at: '2026-05-01'",
+            'tesk.yaml:2: service.created_at is "2026-05-01"; give a time such as 2026-05-01T09:00:00Z, in quotes',
+        ),
         ("server:\n  access_log: 1", "tesk.yaml:2: server.access_log is 1; give true or false"),
         ("local:\n  ram_gb: 0", "tesk.yaml:2: local.ram_gb is 0; give more than 0"),
         ("local:\n  ram_gb: .inf", "tesk.yaml:2: local.ram_gb is Infinity; give a number"),
@@ -263,3 +281,35 @@ def test_an_aws_profile_that_is_not_there_is_a_fault_of_the_configuration(tmp_pa
     config = load_with_sources(None, HOME, directory=tmp_path).config
     with pytest.raises(ConfigError, match="AWS_PROFILE is 'no'"):
         config.storage_options({"HOME": str(tmp_path), "AWS_PROFILE": "no"})
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "https://portal.example.org", "http://localhost:3000", "http://[::1]:8080", "http://127.0.0.1"]
+)
+def test_origins_are_taken_as_browsers_send_them(tmp_path, origin):
+    environ = {**HOME, "TESK_SERVER_CORS_ORIGINS": origin}
+    assert load_with_sources(None, environ, directory=tmp_path).config.server.cors_origins == (origin,)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://a.example/", "HTTPS://a.example", "https://A.example", "null", "https://*.a.example", "ftp://a", ""],
+)
+def test_an_origin_that_no_browser_sends_is_refused(write, origin):
+    write(f"server: {{cors_origins: ['{origin}']}}")
+    assert "server.cors_origins" in faults()[0]
+
+
+def test_a_port_that_is_none_is_refused_as_an_origin(write):
+    write("server: {cors_origins: ['http://a.example:99999']}")
+    assert "server.cors_origins" in faults()[0]
+
+
+def test_a_source_is_read_anew_each_time_and_the_keys_that_changed_are_known(write):
+    write("service: {name: one}\ntasks: {max_attempts: 1}")
+    source = Source(None, {**HOME, "TESK_TASKS_MAX_ATTEMPTS": "5"}, {"server.port": 1})
+    first = source.load().config
+    write("service: {name: two}\ntasks: {max_attempts: 2}\nserver: {port: 2}\nstorage: {file_roots: [/a]}")
+    changed = changed_keys(first, source.load().config)
+    assert [key.dotted for key in changed] == ["service.name", "storage.file_roots"]
+    assert changed_keys(first, first) == []

@@ -70,7 +70,8 @@ async def test_a_directory_is_delivered_file_by_file(
             Delivered(f"{base}/b.txt", "/work/b.txt", 2),
             Delivered(f"{base}/n.log", "/work/n.log", 1),
             Delivered(f"{base}/sub/c.txt", "/work/sub/c.txt", 3),
-        )
+        ),
+        directories=() if kind else ("/work",),
     )
 
 

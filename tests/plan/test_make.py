@@ -315,6 +315,7 @@ SMALL = Site(capacity=Capacity(cpu_cores=2, ram_bytes=7_999_999_999, disk_bytes=
         ({"cpu_cores": -1}, "cpu_cores", "asks for -1 cpu cores; ask for more than 0, or leave it out"),
         ({"ram_gb": 8}, "ram_gb", "asks for 8 GB of memory; this machine has 7.99 GB"),
         ({"ram_gb": -0.5}, "ram_gb", "asks for -0.5 GB of memory; ask for more than 0, or leave it out"),
+        ({"ram_gb": -1.7e308}, "ram_gb", "asks for -1.7e+308 GB of memory; ask for more than 0, or leave it out"),
         ({"disk_gb": 1234567.5}, "disk_gb", "asks for 1234567.5 GB of disk; this machine has 20 GB"),
         ({"disk_gb": 1e300}, "disk_gb", "asks for 1e+300 GB of disk; this machine has 20 GB"),
     ],

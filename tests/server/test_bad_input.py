@@ -76,6 +76,12 @@ BAD: dict[str, tuple[bytes, int, set[str]]] = {
         400,
         {"$.inputs[0].type"},
     ),
+    "an input in the file of another": (
+        task(inputs=[{"content": "x", "path": "/a"}, {"content": "y", "path": "/a/b"}]),
+        400,
+        {"$.inputs[1].path"},
+    ),
+    "too many tags": (task(tags={f"t{number}": "" for number in range(1001)}), 400, {"$.tags"}),
     "an input from nowhere": (task(inputs=[{"path": "/a"}]), 400, {"$.inputs[0].url"}),
     "outside the roots": (
         task(inputs=[{"path": "/a", "url": "file:///etc/passwd"}]),
@@ -215,15 +221,15 @@ async def test_cancel_of_no_task_is_404(api: Api):
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("PUT", "/v1/tasks", "GET, HEAD, POST"),
-        ("DELETE", "/tasks", "GET, HEAD, POST"),
-        ("POST", "/v1/tasks/t1", "GET, HEAD"),
-        ("DELETE", "/v1/tasks/t1", "GET, HEAD"),
-        ("GET", "/v1/tasks/t1:cancel", "DELETE, POST"),
-        ("PUT", "/v1/tasks/t1:cancel", "DELETE, POST"),
-        ("POST", "/service-info", "GET, HEAD"),
-        ("POST", "/tasks/t1/logs", "GET, HEAD"),
-        ("PATCH", "/healthz", "GET, HEAD"),
+        ("PUT", "/v1/tasks", "GET, HEAD, OPTIONS, POST"),
+        ("DELETE", "/tasks", "GET, HEAD, OPTIONS, POST"),
+        ("POST", "/v1/tasks/t1", "GET, HEAD, OPTIONS"),
+        ("DELETE", "/v1/tasks/t1", "GET, HEAD, OPTIONS"),
+        ("GET", "/v1/tasks/t1:cancel", "DELETE, OPTIONS, POST"),
+        ("PUT", "/v1/tasks/t1:cancel", "DELETE, OPTIONS, POST"),
+        ("POST", "/service-info", "GET, HEAD, OPTIONS"),
+        ("POST", "/tasks/t1/logs", "GET, HEAD, OPTIONS"),
+        ("PATCH", "/healthz", "GET, HEAD, OPTIONS"),
     ],
 )
 async def test_a_method_that_is_not_possible_is_405_and_says_which_are(api: Api, method: str, path: str, allow: str):

@@ -105,3 +105,12 @@ async def test_a_slash_too_many_is_not_redirected(api: Api):
     answer = await api.http.get("/v1/tasks/")
     assert isinstance(answer, httpx.Response)
     assert answer.status_code == 404
+
+
+async def test_every_answer_of_a_server_that_stops_ends_its_connection(api: Api):
+    task_id = await api.create()
+    paths = ("/healthz", f"/tasks/{task_id}", "/tasks/none", "/readyz", "/none")
+    assert not [one for one in paths if "connection" in (await api.http.get(one)).headers]
+    api.stopping.set()
+    for path in paths:
+        assert (await api.http.get(path)).headers["connection"] == "close"

@@ -17,7 +17,8 @@ import httpx
 import pytest
 
 from tesk.config.models import ServerConfig
-from tesk.server.listen import CannotServe, bind, check_exposure, serve_app, url_of
+from tesk.server.listen import CannotServe, Listeners, bind, check_exposure, url_of
+from tesk.server.serving import serve_app
 
 from .conftest import TASK, Api
 
@@ -36,7 +37,7 @@ async def live(api: Api) -> AsyncIterator[Live]:
     """`api` on a socket."""
     stop, started = api.stopping, asyncio.Event()
     bound = bind("127.0.0.1", 0)
-    serving = asyncio.create_task(serve_app(api.app, bound, stop, started.set))
+    serving = asyncio.create_task(serve_app(api.app, Listeners((bound,)), stop, started.set))
     await asyncio.wait_for(started.wait(), 10)
     yield Live(url_of(bound), stop, serving)
     stop.set()
@@ -79,6 +80,25 @@ async def test_a_stop_ends_streams_in_order_and_at_once(api: Api, live: Live):
             live.stop.set()
             assert [one async for one in chunks] == []
     await asyncio.wait_for(live.serving, 5)
+
+
+async def test_a_log_that_is_not_followed_is_finished_in_a_stop(api: Api, live: Live):
+    task_id = await api.create()
+    async with httpx.AsyncClient(base_url=live.url) as http:
+        api.controller.chunks.put_nowait(b"one\n")
+        api.controller.chunks.put_nowait(b"two\n")
+        async with http.stream("GET", f"/tasks/{task_id}/logs") as answer:
+            live.stop.set()
+            assert b"".join([one async for one in answer.aiter_bytes()]) == b"one\ntwo\n"
+    await asyncio.wait_for(live.serving, 5)
+
+
+async def test_a_log_asked_for_in_a_stop_is_not_taken_for_an_empty_one(api: Api):
+    task_id = await api.create()
+    api.stopping.set()
+    answer = await api.http.get(f"/tasks/{task_id}/logs")
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
 
 
 async def test_a_log_that_breaks_is_not_taken_for_a_whole_one(api: Api, live: Live, monkeypatch, caplog):
@@ -200,6 +220,15 @@ def test_an_open_address_without_authentication_needs_a_setting_and_is_said_loud
     assert warning is not None
     assert warning.startswith("WARNING")
     assert host in warning
+
+
+def test_every_web_page_is_as_open_as_an_open_address():
+    with pytest.raises(CannotServe, match=r"server\.cors_origins is '\*'.*server\.allow_unauthenticated"):
+        check_exposure(ServerConfig(cors_origins=("*",)))
+    warning = check_exposure(ServerConfig(cors_origins=("*",), allow_unauthenticated=True))
+    assert warning is not None
+    assert "web page" in warning
+    assert check_exposure(ServerConfig(cors_origins=("https://portal.example.org",))) is None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from tesk.cli import check, demo, parts, run, serve, tasks
+from tesk.cli import check, completion, create, demo, listing, parts, profiles, run, serve, tasks
+from tesk.cli.flags import FlagsCommand
 
 __all__ = ["app"]
 
@@ -39,12 +40,13 @@ def tesk(
     """Run GA4GH TES tasks: a server, a client, and one command without either."""
 
 
-app.command()(run.run)
+app.command(cls=FlagsCommand)(run.run)
 app.command()(demo.demo)
 app.command()(serve.serve)
 app.command()(check.check)
 app.add_typer(serve.config_app, name="config")
-for command in (tasks.create, tasks.get, tasks.list_, tasks.cancel, tasks.wait, tasks.logs):
+for command in (create.create, tasks.get, listing.list_, tasks.cancel, tasks.wait, tasks.logs, profiles.profiles):
     app.command(name=command.__name__.rstrip("_"))(command)
+app.command()(completion.completion)
 app.command(hidden=True)(parts.taskmaster)
 app.command(hidden=True)(parts.filer)

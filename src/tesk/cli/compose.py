@@ -6,7 +6,7 @@ import os.path
 import re
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -28,12 +28,13 @@ _CONTENT_LIMIT = 128 * 1024  # what every TES server should take (TES 1.1.0 `tes
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the user asked for; the lists hold `NAME=VALUE` as given. Gigabytes are 10^9 bytes."""
+    """What the user asked for; the tuples hold `NAME=VALUE` as given. Gigabytes are 10^9 bytes."""
 
-    command: str
-    shell: bool = True
-    image: str = "sandbox"
+    command: str | None = None
+    shell: bool | None = None
+    image: str | None = None
     name: str | None = None
+    description: str | None = None
     inputs: tuple[str, ...] = ()
     input_directories: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
@@ -42,6 +43,7 @@ class Wanted:
     env: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
     workdir: str | None = None
     stdin: str | None = None
     stdout: str | None = None
@@ -49,6 +51,18 @@ class Wanted:
     cpu_cores: float | None = None
     ram_gb: float | None = None
     disk_gb: float | None = None
+    preemptible: bool | None = None
+
+    def extended(self, more: Wanted) -> Wanted:
+        """Both together: lists are joined, and of single values `more`'s counts."""
+        merged: dict[str, Any] = {}
+        for one in fields(self):
+            mine, theirs = getattr(self, one.name), getattr(more, one.name)
+            if isinstance(mine, tuple):
+                merged[one.name] = mine + theirs
+            else:
+                merged[one.name] = mine if theirs is None else theirs
+        return Wanted(**merged)
 
 
 @dataclass(slots=True)
@@ -109,7 +123,8 @@ def compose(wanted: Wanted) -> Composed:
 
     Raises CommandError, with a sentence, for an option that cannot be meant.
     """
-    made = Composed({"name": wanted.name or _first_words(wanted.command), "inputs": [], "outputs": []})
+    made = Composed({"name": wanted.name or _first_words(wanted.command or ""), "inputs": [], "outputs": []})
+    _add(made.task, description=wanted.description)
     for option, pairs in (("-i", wanted.inputs), ("-I", wanted.input_directories)):
         for name, where in _pairs(option, pairs, made):
             made.variables[name] = made.input(name, where, "FILE" if option == "-i" else "DIRECTORY")
@@ -121,7 +136,14 @@ def compose(wanted: Wanted) -> Composed:
     made.task["executors"] = [_executor(wanted, made)]
     _add(made.task, volumes=list(wanted.volumes), tags=_map("--tag", wanted.tags))
     resources: dict[str, Any] = {}
-    _add(resources, cpu_cores=wanted.cpu_cores, ram_gb=wanted.ram_gb, disk_gb=wanted.disk_gb)
+    _add(
+        resources,
+        cpu_cores=wanted.cpu_cores,
+        ram_gb=wanted.ram_gb,
+        disk_gb=wanted.disk_gb,
+        preemptible=wanted.preemptible,
+        zones=list(wanted.zones),
+    )
     _add(made.task, resources=resources)
     for empty in [key for key in ("inputs", "outputs") if not made.task[key]]:
         del made.task[empty]
@@ -129,7 +151,7 @@ def compose(wanted: Wanted) -> Composed:
 
 
 def _executor(wanted: Wanted, made: Composed) -> dict[str, Any]:
-    executor: dict[str, Any] = {"image": wanted.image, "command": _command(wanted, made.variables)}
+    executor: dict[str, Any] = {"image": wanted.image or "sandbox", "command": _command(wanted, made.variables)}
     env = {**made.variables, **_map("-e", wanted.env)}
     _add(executor, env=env, workdir=wanted.workdir)
     if wanted.stdin is not None:
@@ -142,9 +164,9 @@ def _executor(wanted: Wanted, made: Composed) -> dict[str, Any]:
 
 
 def _command(wanted: Wanted, variables: dict[str, str]) -> list[str]:
-    if not wanted.command.strip():
-        raise CommandError("the command is empty", USAGE)
-    if wanted.shell:
+    if wanted.command is None or not wanted.command.strip():
+        raise CommandError("there is no command: what should run?", USAGE)
+    if wanted.shell is not False:
         return ["/bin/sh", "-c", wanted.command]
     try:
         words = shlex.split(wanted.command)

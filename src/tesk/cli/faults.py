@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 __all__ = ["FAILED", "INTERRUPTED", "UNREACHABLE", "USAGE", "CommandError", "expected", "tell"]
 
@@ -39,10 +40,18 @@ def tell(fault: BaseException) -> int:
     """Write the fault to stderr, a line for each sentence; the exit code it stands for."""
     if isinstance(fault, KeyboardInterrupt):
         return INTERRUPTED
-    for sentence in str(fault).splitlines():
+    for sentence in [*str(fault).splitlines(), *_advice(fault)]:
         print(f"tesk: {sentence}", file=sys.stderr)
     if isinstance(fault, CommandError):
         return fault.code
     # a mistake in the configuration is wrong usage, as a wrong option is
-    codes = {"ServerUnreachableError": UNREACHABLE, "ConfigError": USAGE}
+    codes = {"ServerUnreachableError": UNREACHABLE, "ConfigError": USAGE, "ProfileError": USAGE}
     return codes.get(type(fault).__name__, FAILED)
+
+
+def _advice(fault: BaseException) -> Iterator[str]:
+    """What the user can do, where the fault itself cannot know."""
+    if type(fault).__name__ == "ServerUnreachableError":
+        yield "start one with 'tesk serve', or name another: --server URL, --profile NAME or TES_URL"
+    if getattr(fault, "status", None) == 401:
+        yield "give this server's credentials in a profile; 'tesk profiles --help' shows how"

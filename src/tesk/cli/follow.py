@@ -9,25 +9,36 @@ import signal
 import sys
 from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import aclosing
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, TypeVar
 
 from tesk.cli.faults import FAILED, INTERRUPTED, CommandError
 from tesk.cli.screen import say
 from tesk.client import AsyncClient, ClientError, ServerUnreachableError, Task
 from tesk.tes.states import TERMINAL, State
 
-__all__ = ["exit_code", "follow", "run_to_end", "run_until_interrupted", "tell_failure"]
+__all__ = [
+    "Stream",
+    "exit_code",
+    "follow",
+    "reasons",
+    "run_to_end",
+    "run_until_interrupted",
+    "show_rest",
+    "shown_streams",
+    "tell_failure",
+]
 
 _POLL = 0.25
 _CANCEL_SECONDS = 30.0
 _LAST_WORDS_SECONDS = 5.0
 _COMPARED = 8 * 2**20  # more than any log holds
+T = TypeVar("T")
 Stream = Literal["stdout", "stderr"]
 Shown = dict[tuple[int, Stream], bytearray]
 _STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
 
 
-def run_until_interrupted(work: Coroutine[Any, Any, Task]) -> Task:
+def run_until_interrupted(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` to its end; SIGINT, SIGTERM and a reader of stdout that has gone end it in order.
 
     Raises CommandError then.
@@ -41,7 +52,7 @@ def run_until_interrupted(work: Coroutine[Any, Any, Task]) -> Task:
         raise CommandError("nobody reads the output any more", INTERRUPTED) from None
 
 
-async def _until_terminated(work: Coroutine[Any, Any, Task]) -> Task:
+async def _until_terminated(work: Coroutine[Any, Any, T]) -> T:
     """Let the first SIGTERM cancel `work`, as asyncio does with SIGINT; further ones do not disturb its end."""
     working = asyncio.create_task(work)
 
@@ -58,9 +69,7 @@ async def run_to_end(client: AsyncClient, task: Mapping[str, Any]) -> Task:
 
     When we are interrupted or nobody reads what we write any more, the task is cancelled first.
     """
-    executor = task["executors"][0]
-    # what goes to a file that the user named is not shown as well
-    streams = [one for one in _STREAMS if one not in executor]
+    streams = shown_streams(task)
     task_id = await client.create(task)
     try:
         return await follow(client, task_id, streams)
@@ -69,6 +78,11 @@ async def run_to_end(client: AsyncClient, task: Mapping[str, Any]) -> Task:
             await client.cancel(task_id)
             await client.wait([task_id], timeout=_CANCEL_SECONDS, poll=_POLL)
         raise
+
+
+def shown_streams(task: Mapping[str, Any]) -> list[Stream]:
+    """What goes to a file that the user named is not shown as well."""
+    return [one for one in _STREAMS if one not in task["executors"][0]]
 
 
 async def follow(client: AsyncClient, task_id: str, streams: Iterable[Stream]) -> Task:
@@ -89,11 +103,11 @@ async def follow(client: AsyncClient, task_id: str, streams: Iterable[Stream]) -
         waiting.cancel()
         await asyncio.wait({copying, waiting})
     task = await client.get(task_id, "FULL")
-    await _show_rest(task, streams, shown)
+    await show_rest(task, streams, shown)
     return task
 
 
-async def _show_rest(task: Task, streams: Iterable[Stream], shown: Shown) -> None:
+async def show_rest(task: Task, streams: Iterable[Stream], shown: Shown) -> None:
     """Show what was written before we followed it, or after we lost it: the task's log has it."""
     for number, log in enumerate((task.get("logs") or [{}])[-1].get("logs") or []):
         for stream in streams:
@@ -112,7 +126,16 @@ async def _copy_running(client: AsyncClient, task_id: str, streams: tuple[Stream
         pause = min(pause * 1.5, _POLL)
     executors = len((await client.get(task_id, "BASIC")).get("executors") or [])
     for number in range(executors):
-        await asyncio.gather(*(_copy(client, task_id, number, stream, shown) for stream in streams))
+        copies = [asyncio.create_task(_copy(client, task_id, number, stream, shown)) for stream in streams]
+        if not copies:
+            return
+        try:
+            await asyncio.gather(*copies)
+        finally:
+            # when one fails, gather leaves the others running
+            for each in copies:
+                each.cancel()
+            await asyncio.wait(copies)
 
 
 async def _copy(client: AsyncClient, task_id: str, number: int, stream: Stream, shown: Shown) -> None:
@@ -155,14 +178,17 @@ def exit_code(task: Task) -> int:
 
 def tell_failure(task: Task, unsaid: Iterable[str] = ()) -> None:
     """Write to stderr why the task did not complete, without the sentences `unsaid`."""
-    state = task.get("state")
-    if state == State.COMPLETE:
-        return
+    if task.get("state") != State.COMPLETE:
+        for sentence in reasons(task, unsaid):
+            say(sentence)
+
+
+def reasons(task: Task, unsaid: Iterable[str] = ()) -> list[str]:
+    """Why the task did not complete, without the sentences `unsaid`."""
     skip = set(unsaid)
     last = (task.get("logs") or [{}])[-1]
     sentences = [one for one in last.get("system_logs") or [] if one not in skip]
-    for sentence in sentences or [f"the task ended {state} and the server gives no reason"]:
-        say(sentence)
+    return sentences or [f"the task ended {task.get('state')} and the server gives no reason"]
 
 
 def _drop_output() -> None:

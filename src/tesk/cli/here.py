@@ -1,21 +1,21 @@
-"""A whole TESK inside this process, for one task: its own store and state directory, no socket, gone afterwards."""
+"""A whole TESK inside this process, for one command: its own store and state directory, no socket, gone afterwards."""
 
 from __future__ import annotations
 
 import logging
 import os
 import tempfile
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from tesk.cli.compose import Composed
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from tesk.client import Task
+    from tesk.client import AsyncClient
     from tesk.config import Config
 
 __all__ = ["configure", "run_here", "sandbox_note"]
 
+T = TypeVar("T")
 _LOG_BYTES = 4 * 2**20  # what is shown of a command that ended before its output could be followed
 
 
@@ -42,19 +42,23 @@ def configure(state: Path, roots: list[str], engine: str) -> Config:
     return load(None, os.environ, overrides)
 
 
-async def run_here(composed: Composed, engine: str, directory: Path) -> Task:
-    """Run the task on this machine by `engine`; files below `directory` and those that the task names are allowed."""
+async def run_here(
+    roots: Iterable[str], engine: str, directory: Path, work: Callable[[AsyncClient], Awaitable[T]]
+) -> T:
+    """Do `work` with a server on this machine that runs tasks by `engine`.
+
+    Files below `directory` and `roots` may be named by tasks.
+    """
     from tesk.cli.asgi import AppTransport
-    from tesk.cli.follow import run_to_end
     from tesk.client import AsyncClient
     from tesk.server.service import open_service
 
-    # a single task has no operator: what the server logs for one is either in its answer or of no use here
+    # a command has no operator: what the server logs for one is either in its answer or of no use here
     logging.getLogger("tesk").addHandler(logging.NullHandler())
     logging.getLogger("tesk").propagate = False
     with tempfile.TemporaryDirectory(prefix="tesk-run-") as state:
-        config = configure(Path(state).resolve(), sorted({*composed.roots, str(directory)}), engine)
+        config = configure(Path(state).resolve(), sorted({*roots, str(directory)}), engine)
         async with open_service(config) as service:
             transport = AppTransport(service.app)
             async with AsyncClient("http://tesk", transport=transport) as client:
-                return await run_to_end(client, composed.task)
+                return await work(client)

@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "ConfigFile", "Ids", "Server", "View"]
+from tesk.cli import complete
+from tesk.tes.states import State
+
+__all__ = ["AsJson", "ConfigFile", "NamePrefix", "Profile", "Server", "States", "Tags", "View", "tags_of"]
 
 
 class View(StrEnum):
@@ -20,13 +23,44 @@ class View(StrEnum):
 
 
 Server = Annotated[
-    str, typer.Option("--server", envvar=["TESK_URL", "TES_URL"], help="Address of the TES server.", metavar="URL")
+    str | None,
+    typer.Option("--server", "-S", help="Address of the TES server; else $TES_URL or a profile.", metavar="URL"),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        help="A server of your file of profiles (see 'tesk profiles').",
+        metavar="NAME",
+        autocompletion=complete.profiles,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="Configuration file, instead of tesk.yaml here or in /etc/tesk."),
 ]
-Ids = Annotated[list[str], typer.Argument(help="Ids of tasks.", metavar="ID...")]
+States = Annotated[
+    list[State] | None,
+    typer.Option(
+        "--state",
+        case_sensitive=False,
+        help="Only tasks in this state; may be given again.",
+        show_choices=False,
+        metavar="STATE",
+    ),
+]
+NamePrefix = Annotated[str | None, typer.Option(help="Only tasks whose name starts so.", metavar="TEXT")]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tag",
+        help="Only tasks with this tag; without =VALUE any value counts. May be given again.",
+        metavar="KEY[=VALUE]",
+    ),
+]
 
-DEFAULT_SERVER = "http://127.0.0.1:8000"
+
+def tags_of(given: list[str] | None) -> dict[str, str]:
+    """Tags to filter by; an empty value matches any."""
+    return {key: value for key, _, value in (one.partition("=") for one in given or ())}

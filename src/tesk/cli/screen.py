@@ -8,9 +8,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from tesk.client import Task, TaskLog
 
-__all__ = ["COLOURS", "is_terminal", "print_json", "print_line", "print_rows", "print_task", "printable", "say"]
+__all__ = [
+    "COLOURS",
+    "is_terminal",
+    "print_json",
+    "print_line",
+    "print_rows",
+    "print_task",
+    "printable",
+    "say",
+    "table_of",
+]
 
 COLOURS = {
     "QUEUED": "dim",
@@ -58,15 +70,25 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
             print("\t".join(row))
         return
     from rich.console import Console
+
+    Console().print(_table(columns, clean))
+
+
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Rows as rich draws them."""
+    return _table(columns, ([printable(cell) for cell in row] for row in rows))
+
+
+def _table(columns: Sequence[str], clean: Iterable[Sequence[str]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, no_wrap=column == "ID", overflow="ellipsis")
+        table.add_column(column, no_wrap=True, overflow="fold" if column == "ID" else "ellipsis")
     for row in clean:
         table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
-    Console().print(table)
+    return table
 
 
 def print_task(task: Task) -> None:

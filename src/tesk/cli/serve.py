@@ -42,9 +42,12 @@ def serve(
     """Run a TES server. Every option overrides a key of the configuration."""
     import os
 
+    from tesk.cli.screen import say
+
     with importing():
-        from tesk.config import load
-        from tesk.server.service import run_server
+        from tesk.config import Source
+        from tesk.server.listen import listeners
+        from tesk.server.reload import Reloader
 
     overrides: dict[str, Any] = {
         "server.host": host,
@@ -55,7 +58,15 @@ def serve(
         "server.allow_unauthenticated": allow_unauthenticated or None,
     }
     given = {key: value for key, value in overrides.items() if value is not None}
-    run_server(load(config, os.environ, given))
+    source = Source(config, os.environ, given)
+    loaded = source.load()
+    for warning in loaded.warnings:
+        say(warning)
+    # what else is imported takes most of a start; whoever comes meanwhile waits, and is not refused
+    with listeners(loaded.config.server, os.environ) as listening:
+        with importing():
+            from tesk.server.service import run_server
+        run_server(loaded.config, reloader=Reloader(source, loaded), listening=listening)
 
 
 @config_app.command()

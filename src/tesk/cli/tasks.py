@@ -1,91 +1,39 @@
-"""The commands that speak with a TES server: create, get, list, cancel, wait, logs."""
+"""What is done with tasks that a TES server has: get, cancel, wait, logs."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tesk.cli import complete
 from tesk.cli.faults import FAILED, USAGE, CommandError
-from tesk.cli.options import DEFAULT_SERVER, AsJson, Ids, Server, View
+from tesk.cli.filters import Filters, ids_or_filters
+from tesk.cli.options import AsJson, NamePrefix, Profile, Server, States, Tags, View, tags_of
 from tesk.tes.states import TERMINAL, State
 
-__all__ = ["cancel", "create", "get", "list_", "logs", "wait"]
+if TYPE_CHECKING:
+    from tesk.client import Client, ClientError
 
-Files = Annotated[list[str], typer.Argument(help="Files of JSON tasks; - is standard input.", metavar="FILE...")]
+__all__ = ["cancel", "get", "logs", "wait"]
 
-
-def create(files: Files, server: Server = DEFAULT_SERVER, json: AsJson = False) -> None:
-    """Send tasks to a server and print their ids.
-
-    A file holds one task, a list of tasks, or tasks one after the other.
-    """
-    from tesk.cli.screen import print_json, print_line
-    from tesk.client import Client
-
-    # all are read before the first is sent, so that a misspelt file name leaves nothing half done
-    tasks = [task for file in files for task in _tasks_of(file)]
-    with Client(server) as client:
-        for task in tasks:
-            task_id = client.create(task)
-            if json:
-                print_json({"id": task_id})
-            else:
-                print_line(task_id)
-
-
-def _tasks_of(file: str) -> Iterator[dict[str, Any]]:
-    """The tasks in one file.
-
-    Raises CommandError, with file, line and column, when they cannot be read.
-    """
-    import json
-
-    name = "standard input" if file == "-" else file
-    try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        text = data.decode("utf-8-sig")
-    except OSError as error:
-        raise CommandError(f"cannot read {name}: {error.strerror}", USAGE) from error
-    except UnicodeDecodeError as error:
-        raise CommandError(f"{name} is not JSON: byte {error.start} is not UTF-8", USAGE) from error
-    decoder = json.JSONDecoder()
-    at = _skip_blank(text, 0)
-    if at == len(text):
-        raise CommandError(f"{name} is empty; give a TES task as JSON", USAGE)
-    while at < len(text):
-        try:
-            found, at = decoder.raw_decode(text, at)
-        except json.JSONDecodeError as error:
-            place = f"line {error.lineno}, column {error.colno}"
-            raise CommandError(f"{name} is not JSON: {error.msg} at {place}", USAGE) from error
-        at = _skip_blank(text, at)
-        for task in found if isinstance(found, list) else [found]:
-            if not isinstance(task, dict):
-                raise CommandError(f"{name} holds {json.dumps(task)[:40]} where a TES task should be", USAGE)
-            yield task
-
-
-def _skip_blank(text: str, at: int) -> int:
-    while at < len(text) and text[at].isspace():
-        at += 1
-    return at
+_AT_ONCE = 16
 
 
 def get(
-    ids: Ids,
+    ids: Annotated[list[str], typer.Argument(help="Ids of tasks.", metavar="ID", autocompletion=complete.task_ids)],
     view: Annotated[View, typer.Option(case_sensitive=False, help="How much to show.")] = View.FULL,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
+    profile: Profile = None,
     json: AsJson = False,
 ) -> None:
     """Show tasks."""
+    from tesk.cli.connect import connect
     from tesk.cli.screen import print_json, print_task
-    from tesk.client import Client
 
-    with Client(server) as client:
+    with connect(server, profile) as client:
         for number, one in enumerate(ids):
             task = client.get(one, view.value)
             if json:
@@ -96,92 +44,105 @@ def get(
             print_task(task)
 
 
-def list_(
-    state: Annotated[
-        State | None, typer.Option(case_sensitive=False, help="Only tasks in this state.", show_choices=False)
+def cancel(
+    ids: Annotated[
+        list[str] | None, typer.Argument(help="Ids of tasks.", metavar="ID", autocompletion=complete.unended_ids)
     ] = None,
-    name_prefix: Annotated[str | None, typer.Option(help="Only tasks whose name starts so.")] = None,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option(help="Only tasks with this tag; without =VALUE any value counts.", metavar="KEY[=VALUE]"),
-    ] = None,
-    view: Annotated[View, typer.Option(case_sensitive=False, help="How much to ask for.")] = View.BASIC,
-    page_size: Annotated[int | None, typer.Option(min=1, max=2047, help="Tasks in one page.")] = None,
-    all_pages: Annotated[bool, typer.Option("--all", help="All pages, not the first one alone.")] = False,
-    server: Server = DEFAULT_SERVER,
-    json: AsJson = False,
+    state: States = None,
+    name_prefix: NamePrefix = None,
+    tag: Tags = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before tasks are canceled by filters.")] = False,
+    server: Server = None,
+    profile: Profile = None,
 ) -> None:
-    """List tasks, newest first: id, state, time of creation, name."""
-    from tesk.cli.screen import print_json, print_rows, say
-    from tesk.client import Client, Task
+    """Cancel tasks, by id or all that match.
 
-    tags = {key: value for key, _, value in (one.partition("=") for one in tag or ())}
-    more = False
-
-    def found(client: Client) -> Iterator[Task]:
-        nonlocal more
-        token: str | None = None
-        while True:
-            tasks, token = client.page(
-                name_prefix=name_prefix,
-                state=state,
-                tags=tags,
-                view=view.value,
-                page_size=page_size,
-                page_token=token,
-            )
-            yield from tasks
-            more = token is not None
-            if token is None or not all_pages:
-                return
-
-    with Client(server) as client:
-        if json:
-            for task in found(client):
-                print_json(task)
-        else:
-            rows = (
-                [str(task.get(key) or "") for key in ("id", "state", "creation_time", "name")] for task in found(client)
-            )
-            print_rows(("ID", "STATE", "CREATED", "NAME"), rows)
-    if more:
-        say("there are more tasks; --all lists them")
-
-
-def cancel(ids: Ids, server: Server = DEFAULT_SERVER) -> None:
-    """Cancel tasks."""
+    Tasks that have ended stay as they are. With filters, those that match are counted, and you are asked first.
+    """
+    from tesk.cli.connect import connect
     from tesk.cli.screen import say
-    from tesk.client import Client, ClientError, ServerUnreachableError
+    from tesk.client import ServerUnreachableError
 
-    failed = False
-    with Client(server) as client:
-        for one in ids:
-            try:
-                client.cancel(one)
-            except ServerUnreachableError:
-                raise
-            except ClientError as error:
-                # the others are canceled all the same
-                say(f"{one}: {error}")
-                failed = True
-    if failed:
+    filters = Filters(tuple(state or ()), name_prefix, tuple(tag or ()))
+    ids_or_filters(ids, filters, "cancel")
+    with connect(server, profile) as client:
+        if not ids:
+            ids = filters.ids(client, [one for one in State if one not in TERMINAL and one != State.CANCELING])
+            if not ids:
+                say("no task that could be canceled matches")
+                return
+            if not yes:
+                _confirm(len(ids))
+        faults = _cancel_all(client, ids)
+    for one, error in faults.items():
+        if isinstance(error, ServerUnreachableError):
+            raise error
+        say(f"{one}: {error}")
+    if not faults and filters:
+        say(f"canceled: {len(ids)}")
+    if faults:
         raise typer.Exit(FAILED)
 
 
+def _confirm(number: int) -> None:
+    if not sys.stdin.isatty():
+        raise CommandError(f"tasks that match: {number}; give --yes to cancel them without being asked", USAGE)
+    if not typer.confirm(f"Tasks that match: {number}. Cancel them?", err=True):
+        raise CommandError("nothing was canceled")
+
+
+def _cancel_all(client: Client, ids: Sequence[str]) -> dict[str, ClientError]:
+    """Cancel each, several at a time; the ones that were not, with the reason."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from tesk.client import ClientError, ServerUnreachableError
+
+    unreachable: list[ClientError] = []
+
+    def one(task_id: str) -> ClientError | None:
+        if unreachable:
+            return unreachable[0]
+        try:
+            client.cancel(task_id)
+        except ClientError as error:
+            if isinstance(error, ServerUnreachableError):
+                unreachable.append(error)
+            # the others are canceled all the same
+            return error
+        return None
+
+    first = one(ids[0])  # finds the API, so that the others need not each
+    pool = ThreadPoolExecutor(_AT_ONCE)
+    try:
+        rest = list(pool.map(one, ids[1:]))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return {each: error for each, error in zip(ids, [first, *rest], strict=True) if error is not None}
+
+
 def wait(
-    ids: Ids,
+    ids: Annotated[
+        list[str] | None, typer.Argument(help="Ids of tasks.", metavar="ID", autocompletion=complete.unended_ids)
+    ] = None,
+    state: States = None,
+    name_prefix: NamePrefix = None,
+    tag: Tags = None,
     timeout: Annotated[
         float | None, typer.Option(min=0, help="Give up after so many seconds.", metavar="SECONDS")
     ] = None,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
+    profile: Profile = None,
     json: AsJson = False,
 ) -> None:
-    """Wait until tasks have ended.
+    """Wait until tasks have ended, by id or all that match.
 
-    Prints how each ended; exit code 1 if any did not COMPLETE.
+    Those count that match now. Prints how each ended; exit code 1 if any did not COMPLETE.
     """
+    from tesk.cli.connect import connect
     from tesk.cli.screen import print_json, print_line
-    from tesk.client import Client
+
+    filters = Filters(tuple(state or ()), name_prefix, tuple(tag or ()))
+    ids_or_filters(ids, filters, "wait")
 
     def changed(task_id: str, state: str) -> None:
         if state not in TERMINAL:
@@ -191,23 +152,27 @@ def wait(
         else:
             print_line(f"{task_id}\t{state}")
 
-    with Client(server) as client:
-        states = client.wait(ids, timeout=timeout, changed=changed)
-    if any(state != State.COMPLETE for state in states.values()):
+    with connect(server, profile) as client:
+        wanted = ids or filters.ids(client)
+        if not wanted:
+            raise CommandError("no task matches")
+        states = client.wait(wanted, timeout=timeout, changed=changed, tags=tags_of(tag))
+    if any(each != State.COMPLETE for each in states.values()):
         raise typer.Exit(FAILED)
 
 
 def logs(
-    task_id: Annotated[str, typer.Argument(help="Id of a task.", metavar="ID")],
+    task_id: Annotated[str, typer.Argument(help="Id of a task.", metavar="ID", autocompletion=complete.task_ids)],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the executor ends.")] = False,
     executor: Annotated[int, typer.Option(min=0, help="Number of the executor, from 0.")] = 0,
     stderr: Annotated[bool, typer.Option("--stderr", help="Standard error instead of standard output.")] = False,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
+    profile: Profile = None,
 ) -> None:
     """Print what an executor has written."""
-    from tesk.client import Client
+    from tesk.cli.connect import connect
 
-    with Client(server) as client:
+    with connect(server, profile) as client:
         for piece in client.logs(task_id, executor, "stderr" if stderr else "stdout", follow=follow):
             sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Literal, TypeVar, cast
@@ -11,9 +11,11 @@ from typing import Any, Literal, TypeVar, cast
 import httpx
 
 from tesk.client import operations
-from tesk.client.connection import answer_of, fault_of, open_arguments, request_arguments, server_url
-from tesk.client.errors import ClientError, error_from
-from tesk.client.operations import Answer, Changed, Operation, Page, Pause, Request
+from tesk.client.connection import answer_of, fault_of, open_arguments, request_arguments, server_url, target_of
+from tesk.client.errors import ClientError, NotSentError, ends_all, error_from
+from tesk.client.operations import AT_ONCE, Answer, Changed, Done, Operation, Page, Pause, Request
+from tesk.client.persistence import RETRY_SECONDS, persistent
+from tesk.client.target import Target
 from tesk.client.types import ServiceInfo, Task, View
 
 __all__ = ["AsyncClient"]
@@ -26,15 +28,19 @@ class AsyncClient:
 
     def __init__(
         self,
-        url: str,
+        server: str | Target,
         *,
         transport: httpx.AsyncBaseTransport | None = None,
-        timeout: float = 30.0,
+        timeout: float | None = None,
         headers: Mapping[str, str] | None = None,
+        retry: float = RETRY_SECONDS,
     ) -> None:
-        self.url = server_url(url)
+        target = target_of(server, timeout, headers)
+        self.url = server_url(target.url)
         self._prefix: str | None = None
-        self._http = httpx.AsyncClient(transport=transport, **open_arguments(self.url, timeout, headers))
+        self._keyed = False
+        self._retry = retry
+        self._http = httpx.AsyncClient(transport=transport, **open_arguments(self.url, target))
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -52,9 +58,49 @@ class AsyncClient:
         """What the server says of itself."""
         return await self._run(operations.service_info())
 
-    async def create(self, task: Mapping[str, Any]) -> str:
-        """Send one task; its id."""
-        return await self._run(operations.create(task))
+    async def create(self, task: Mapping[str, Any], *, key: str | None = None) -> str:
+        """Send one task; its id.
+
+        Each call makes a task of its own; on a server that honours `Idempotency-Key`, calls with the same `key`
+        (1 to 255 visible ASCII characters) within a day make one.
+        """
+        return await self._run(operations.create(task, key))
+
+    async def create_all(
+        self, tasks: Sequence[Mapping[str, Any]], *, at_once: int = AT_ONCE, done: Done | None = None
+    ) -> list[str | ClientError]:
+        """Send many tasks, `at_once` at a time; for each its id or why it has none, in the order given.
+
+        `done` is told each as it comes, with its number. When the server cannot be reached or refuses our
+        credentials, what was not sent yet is not sent (NotSentError). An interrupt sends no more either.
+        """
+        if not tasks:
+            return []
+        await self._base()
+        results: list[str | ClientError] = [NotSentError("not sent")] * len(tasks)
+        stopped: list[ClientError] = []
+        numbers = iter(range(len(tasks)))
+
+        async def send(number: int) -> str | ClientError:
+            if stopped:
+                return NotSentError(f"not sent, since another was not taken: {stopped[0]}")
+            try:
+                return await self.create(tasks[number])
+            except ClientError as error:
+                if ends_all(error):
+                    stopped.append(error)
+                return error
+
+        async def work() -> None:
+            for number in numbers:
+                results[number] = await send(number)
+                if done is not None:
+                    done(number, results[number])
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(at_once, len(tasks))):
+                group.create_task(work())
+        return results
 
     async def get(self, task_id: str, view: View = "FULL") -> Task:
         """One task, with as much as the view shows."""
@@ -119,16 +165,25 @@ class AsyncClient:
         poll: float = 2.0,
         patience: float = 60.0,
         changed: Changed | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> dict[str, str]:
         """Wait until every task has ended; the last state of each.
 
         One poller serves thousands of ids: few are asked for singly, many are read from pages of the list.
         `poll` is the longest pause in seconds, `patience` how long the server may be away. `changed` is told
-        each change of state. Raises WaitTimeoutError after `timeout` seconds.
+        each change of state. Tasks that all bear `tags` are found faster when these are named. Raises
+        WaitTimeoutError after `timeout` seconds.
         """
-        return await self._run(
+        # a server that is away for a while is this operation's own business
+        return await self._drive(
             operations.wait(
-                ids, timeout=timeout, poll=poll, patience=patience, changed=changed, reached=self._prefix is not None
+                ids,
+                timeout=timeout,
+                poll=poll,
+                patience=patience,
+                changed=changed,
+                reached=self._prefix is not None,
+                tags=tags,
             )
         )
 
@@ -165,7 +220,7 @@ class AsyncClient:
             if response.status_code != 200:
                 await response.aread()
                 answer = answer_of(response)
-                raise error_from(answer.status, answer.body, answer.url)
+                raise error_from(answer.status, answer.body, answer.url, answer.retry_after)
             yield response
         finally:
             await response.aclose()
@@ -176,6 +231,13 @@ class AsyncClient:
         return self._prefix
 
     async def _run(self, operation: Operation[T]) -> T:
+        return await self._drive(
+            persistent(
+                operation, seconds=self._retry, reached=lambda: self._prefix is not None, keyed=lambda: self._keyed
+            )
+        )
+
+    async def _drive(self, operation: Operation[T]) -> T:
         try:
             step = next(operation)
             while True:
@@ -195,6 +257,8 @@ class AsyncClient:
     async def _ask(self, request: Request) -> Answer:
         prefix = "" if request.absolute else await self._base()
         try:
-            return answer_of(await self._http.request(**request_arguments(self.url, prefix, request)))
+            answer = answer_of(await self._http.request(**request_arguments(self.url, prefix, request)))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise fault_of(self.url, error) from error
+        self._keyed = self._keyed or answer.keyed
+        return answer

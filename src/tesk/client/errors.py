@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-__all__ = ["ClientError", "ServerUnreachableError", "WaitTimeoutError", "error_from"]
+__all__ = [
+    "ClientError",
+    "NotSentError",
+    "ProfileError",
+    "ServerUnreachableError",
+    "WaitTimeoutError",
+    "ends_all",
+    "error_from",
+]
 
 _SHOWN = 200  # characters of a body that is not JSON
 
@@ -14,17 +22,34 @@ class ClientError(Exception):
     """A request that the server refused or answered with something that is not TES.
 
     `status` is the HTTP status, or None when there was none; `problems` holds one sentence for each thing
-    that is wrong, in the server's own words; `str()` is all of them, one a line.
+    that is wrong, in the server's own words; `str()` is all of them, one a line. `retry_after` is how many
+    seconds the server asked to wait.
     """
 
-    def __init__(self, *problems: str, status: int | None = None) -> None:
+    def __init__(self, *problems: str, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
         self.status = status
+        self.retry_after = retry_after
 
 
 class ServerUnreachableError(ClientError):
-    """No answer: nothing listens there, the name does not resolve, or it took too long."""
+    """No answer: nothing listens there, the name does not resolve, or it took too long.
+
+    `sent` is False when the request surely never left: there was no connection.
+    """
+
+    def __init__(self, *problems: str, sent: bool = True) -> None:
+        super().__init__(*problems)
+        self.sent = sent
+
+
+class NotSentError(ClientError):
+    """`create_all` did not send this task, since another one's failure would have been this one's too."""
+
+
+class ProfileError(ClientError):
+    """The file of profiles cannot be used, or has no such profile; each problem names file and line."""
 
 
 class WaitTimeoutError(ClientError):
@@ -35,7 +60,12 @@ class WaitTimeoutError(ClientError):
         self.pending = pending
 
 
-def error_from(status: int, body: bytes, where: str) -> ClientError:
+def ends_all(error: ClientError) -> bool:
+    """Whether what failed with `error` would fail for every other task too."""
+    return isinstance(error, ServerUnreachableError) or error.status == 401
+
+
+def error_from(status: int, body: bytes, where: str, retry_after: float | None = None) -> ClientError:
     """The error that an answer other than 2xx stands for.
 
     TES names no error body; TESK's is a problem document (`title`, `detail`, `errors: [{path, message}]`),
@@ -47,7 +77,8 @@ def error_from(status: int, body: bytes, where: str) -> ClientError:
         text = " ".join(body.decode("utf-8", "replace").split())
         found = {"detail": text[:_SHOWN]} if text and not text.startswith("<") else {}
     problems = _sentences(found)
-    return ClientError(*(problems or [f"{where} answered HTTP {status} and no reason."]), status=status)
+    sentences = problems or [f"{where} answered HTTP {status} and no reason."]
+    return ClientError(*sentences, status=status, retry_after=retry_after)
 
 
 def _sentences(body: Any) -> list[str]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import math
 import time
+import uuid
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar, cast
@@ -20,8 +22,11 @@ from tesk.client.types import ServiceInfo, Task, View
 from tesk.tes.states import TERMINAL
 
 __all__ = [
+    "AT_ONCE",
+    "PASSING",
     "Answer",
     "Changed",
+    "Done",
     "Operation",
     "Page",
     "Pause",
@@ -39,14 +44,21 @@ __all__ = [
 T = TypeVar("T")
 
 PREFIXES = ("/ga4gh/tes/v1", "/v1", "")
+PASSING = (429, 502, 503, 504)
+"""Answers that a server, or the proxy before it, gives for the moment."""
+
 _PAGE = 2000  # tasks asked for at once while many are waited for; TES allows up to 2047
 _FEW = 32  # up to so many tasks are asked for one by one
+_IDLE = 9  # a tenth of the time for asking, the rest for pauses
 _ONE_BY_ONE = 200  # requests in one round for tasks that no page showed
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request; `path` is percent-encoded, and relative to the API's prefix unless `absolute`."""
+    """One HTTP request; `path` is percent-encoded, and relative to the API's prefix unless `absolute`.
+
+    `repeatable` says that sending it twice does what sending it once does.
+    """
 
     method: str
     path: str
@@ -54,16 +66,22 @@ class Request:
     body: bytes | None = None
     absolute: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
+    repeatable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back; `url` is for messages."""
+    """What came back; `url` is for messages.
+
+    `retry_after` is how many seconds to wait, if the server said so; `keyed` that it honours `Idempotency-Key`.
+    """
 
     status: int
     body: bytes
     url: str
     location: str | None = None
+    retry_after: float | None = None
+    keyed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +102,10 @@ Operation = Generator[Request | Pause, Any, T]
 Changed = Callable[[str, str], None]
 """Called by `wait` with a task's id and its state: first the state found, then each change seen."""
 
+AT_ONCE = 16
+Done = Callable[[int, "str | ClientError"], None]
+"""Called by `create_all` with a task's number, from 0, and its id or why it has none."""
+
 
 def _body(answer: Answer) -> dict[str, Any]:
     """The JSON object of a successful answer.
@@ -96,7 +118,7 @@ def _body(answer: Answer) -> dict[str, Any]:
             status=answer.status,
         )
     if not 200 <= answer.status < 300:
-        raise error_from(answer.status, answer.body, answer.url)
+        raise error_from(answer.status, answer.body, answer.url, answer.retry_after)
     try:
         found = json.loads(answer.body)
     except ValueError:
@@ -128,8 +150,8 @@ def find_prefix(base: str) -> Operation[str]:
             answer = cast(Answer, (yield Request("GET", f"{base}{prefix}{candidate}", absolute=True)))
             if answer.status in (401, 403):
                 return f"{base}{prefix}"
-            if answer.status >= 500:
-                raise error_from(answer.status, answer.body, answer.url)
+            if answer.status >= 500 or answer.status == 429:
+                raise error_from(answer.status, answer.body, answer.url, answer.retry_after)
             if answer.status == 200 and _is_object(answer.body):
                 return f"{base}{prefix}"
     tried = ", ".join(f"{base}{prefix}/service-info" for prefix in prefixes)
@@ -148,10 +170,15 @@ def service_info() -> Operation[ServiceInfo]:
     return cast(ServiceInfo, _body((yield Request("GET", "/service-info"))))
 
 
-def create(task: Mapping[str, Any]) -> Operation[str]:
-    """POST /tasks; the new task's id."""
+def create(task: Mapping[str, Any], key: str | None = None) -> Operation[str]:
+    """POST /tasks; the new task's id.
+
+    `key` (a random one when None) is sent as `Idempotency-Key`: a server that honours it makes one task of however
+    many requests bear the same key.
+    """
     body = json.dumps(task, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    answer = cast(Answer, (yield Request("POST", "/tasks", body=body, headers={"Content-Type": "application/json"})))
+    headers = {"Content-Type": "application/json", "Idempotency-Key": key or str(uuid.uuid4())}
+    answer = cast(Answer, (yield Request("POST", "/tasks", body=body, headers=headers, repeatable=False)))
     found = _body(answer).get("id")
     if not isinstance(found, str) or not found:
         raise ClientError(f"{answer.url} took the task but answered with no id.", status=answer.status)
@@ -208,28 +235,32 @@ def wait(
     patience: float,
     changed: Changed | None,
     reached: bool,
+    tags: Mapping[str, str] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Operation[dict[str, str]]:
     """Ask until every task has ended; the last state of each, in the order given.
 
-    Pauses grow from 50 ms to `poll` seconds while nothing changes. A server that has answered once (`reached`:
-    before this call) and does not now is asked again for `patience` seconds, since it may be restarting.
+    Pauses grow from 50 ms to `poll` seconds while nothing changes, and are at least some times as long as the server
+    took to answer, so that waiting for thousands is no load. A server that has answered once (`reached`:
+    before this call) and does not now is asked again for `patience` seconds, since it may be restarting. `tags`
+    that all the tasks bear make the pages of the list that are read shorter.
     Raises WaitTimeoutError after `timeout` seconds, ClientError for an id that the server does not know.
     """
     states: dict[str, str] = dict.fromkeys(ids, "")
     began = clock()
     answered = began if reached else -math.inf
     pause = 0.05
+    unseen: deque[str] = deque()
     while pending := [one for one, state in states.items() if state not in TERMINAL]:
-        moved = False
+        moved, asked_to_wait, asked = False, 0.0, clock()
         try:
-            found = yield from _states_of(pending)
+            found = yield from _states_of(pending, unseen, tags)
             answered = clock()
         except ClientError as error:
-            passing = isinstance(error, ServerUnreachableError) or error.status in (429, 502, 503, 504)
+            passing = isinstance(error, ServerUnreachableError) or error.status in PASSING
             if not passing or clock() - answered >= patience:
                 raise
-            found = {}
+            found, asked_to_wait = {}, error.retry_after or 0.0
         for one, state in found.items():
             if states[one] != state:
                 states[one], moved = state, True
@@ -241,25 +272,32 @@ def wait(
         if left <= 0:
             still = tuple(one for one, state in states.items() if state not in TERMINAL)
             raise WaitTimeoutError(f"{len(still)} of {len(states)} tasks have not ended after {timeout:g} s.", still)
-        pause = 0.05 if moved else min(pause * 1.5, poll)
-        yield Pause(min(pause, left))
+        pause = min(max(0.05 if moved else pause * 1.5, _IDLE * (clock() - asked)), poll)
+        yield Pause(min(max(pause, asked_to_wait), left if timeout is not None else math.inf))
     return states
 
 
-def _states_of(pending: Sequence[str]) -> Operation[dict[str, str]]:
-    """The states of these tasks: one by one when they are few, else from the newest pages of the list."""
+def _states_of(pending: Sequence[str], unseen: deque[str], tags: Mapping[str, str] | None) -> Operation[dict[str, str]]:
+    """The states of these tasks: one by one when they are few, else from the newest pages of the list.
+
+    Those that no page showed are asked for one by one, some in each round; `unseen` keeps whose turn it is.
+    """
     found: dict[str, str] = {}
     if len(pending) > _FEW:
         wanted = set(pending)
         token: str | None = None
         for _ in range(2 + 2 * len(pending) // _PAGE):
-            tasks, token = yield from page(page_size=_PAGE, page_token=token)
+            tasks, token = yield from page(page_size=_PAGE, page_token=token, tags=tags)
             for task in tasks:
                 if task.get("id") in wanted:
                     found[task["id"]] = task.get("state", "UNKNOWN")
             if token is None or len(found) == len(wanted):
                 break
-    missing = [one for one in pending if one not in found]
-    for one in missing[:_ONE_BY_ONE]:
-        found[one] = (yield from get(one, "MINIMAL")).get("state", "UNKNOWN")
+    missing = {one for one in pending if one not in found}
+    known = set(unseen)
+    unseen.extend(one for one in pending if one in missing and one not in known)
+    for _ in range(min(len(unseen), _ONE_BY_ONE)):
+        one = unseen.popleft()
+        if one in missing:
+            found[one] = (yield from get(one, "MINIMAL")).get("state", "UNKNOWN")
     return found

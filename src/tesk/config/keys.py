@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from tesk.config.models import Config
 
-__all__ = ["Key", "keys", "section_at"]
+__all__ = ["Key", "changed_keys", "keys", "section_at"]
 
 PREFIX = "TESK_"
 
@@ -34,6 +34,13 @@ class Key:
     def variable(self) -> str:
         """Its environment variable: `TESK_SERVER_PORT`."""
         return PREFIX + "_".join(self.path).upper()
+
+    def value_in(self, config: Config) -> Any:
+        """Its value in `config`."""
+        value: Any = config
+        for name in self.path:
+            value = getattr(value, name)
+        return value
 
     @property
     def is_list(self) -> bool:
@@ -93,3 +100,8 @@ def section_at(path: tuple[str, ...]) -> type[BaseModel]:
         assert found is not None, path
         model = found
     return model
+
+
+def changed_keys(old: Config, new: Config) -> list[Key]:
+    """The keys whose values differ."""
+    return [key for key in keys() if key.value_in(old) != key.value_in(new)]

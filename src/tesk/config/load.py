@@ -19,7 +19,7 @@ from tesk.config.keys import PREFIX, Key, keys
 from tesk.config.models import Config
 from tesk.config.places import default_state_directory, find_file, home
 
-__all__ = ["Loaded", "load", "load_with_sources"]
+__all__ = ["Loaded", "Source", "load", "load_with_sources"]
 
 _log = logging.getLogger("tesk.config")
 
@@ -40,6 +40,19 @@ class Loaded:
     file: Path | None
     sources: dict[str, str]
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a configuration is from, so that it can be read again: the arguments of `load_with_sources`."""
+
+    path: Path | None
+    environ: Mapping[str, str]
+    overrides: Mapping[str, Any]
+
+    def load(self) -> Loaded:
+        """Read it now. Raises ConfigError with every fault."""
+        return load_with_sources(self.path, self.environ, self.overrides)
 
 
 def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Config:

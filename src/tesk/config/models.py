@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os.path
+import re
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -39,8 +42,39 @@ def _root(value: str) -> str:
     return "/" + os.path.normpath(value).lstrip("/")
 
 
+def _origin(value: str) -> str:
+    """A web page's origin as browsers send it (RFC 6454, 6.2): they compare it letter by letter."""
+    parts = urlsplit(value)
+    if value != "*" and not re.fullmatch(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", value):
+        raise ValueError("give origins such as https://portal.example.org (in small letters, nothing behind), or '*'")
+    if (parts.scheme, parts.port) in (("http", 80), ("https", 443)):
+        raise ValueError("leave out the usual port: browsers do")
+    return value
+
+
+def _url(value: str) -> str:
+    if value and not re.fullmatch(r"https?://[^\s/]+\S*|mailto:[^\s@]+@[^\s@]+", value):
+        raise ValueError("give a URL with http:// or https:// (or mailto: and an address)")
+    return value
+
+
+def _time(value: str) -> str:
+    """RFC 3339: a date and a time with its offset."""
+    if value:
+        try:
+            parsed = datetime.fromisoformat(value)
+        except ValueError:
+            parsed = datetime.min
+        if parsed.tzinfo is None or "T" not in value:
+            raise ValueError("give a time such as 2026-05-01T09:00:00Z, in quotes")
+    return value
+
+
 Directory = Annotated[Path, Field(strict=False), AfterValidator(_directory)]
 Root = Annotated[str, AfterValidator(_root)]
+Origin = Annotated[str, AfterValidator(_origin)]
+Url = Annotated[str, AfterValidator(_url)]
+Time = Annotated[str, AfterValidator(_time)]
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -62,22 +96,28 @@ class ServerConfig(_Section):
     max_body_bytes: int = Field(
         16 * 2**20,
         ge=1024,
-        description="The largest request body that is read, in bytes; a larger one is 413.",
+        description="The largest request body that is read, in bytes, also after gzip; a larger one is 413.",
+    )
+    cors_origins: Annotated[tuple[Origin, ...], Field(strict=False)] = Field(
+        (),
+        description="Origins whose web pages may use the API from a browser, such as https://portal.example.org; '*'"
+        " is every page that anybody opens.",
     )
 
 
 class ServiceConfig(_Section):
-    """What `GET /service-info` says of this service (GA4GH service-info 1.0.0); empty values are left out."""
+    """What `GET /service-info` says (GA4GH service-info 1.0.0); changes take effect while the server runs."""
 
     id: str = Field("local.tesk", min_length=1, description="The service's id, in reverse domain notation.")
     name: str = Field("TESK", min_length=1, description="The service's name for people.")
     description: str = Field("", description="What this service is for.")
     organization_name: str = Field("Not configured", min_length=1, description="Who runs this service.")
-    organization_url: str = Field(
+    organization_url: Url = Field(
         "http://localhost", min_length=1, description="The web page of who runs this service."
     )
-    contact_url: str = Field("", description="Where users get help: a URL, or mailto: and an address.")
-    documentation_url: str = Field("", description="Where this service is described.")
+    contact_url: Url = Field("", description="Where users get help: a URL, or mailto: and an address.")
+    documentation_url: Url = Field("", description="Where this service is described.")
+    created_at: Time = Field("", description="When this service was first there (RFC 3339).")
     environment: str = Field("", description="What kind of service this is: prod, test, dev, …")
 
 

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 from tesk.config.keys import Key, keys, section_at
 from tesk.config.load import Loaded
-from tesk.config.models import Config
 
 __all__ = ["describe", "redacted", "to_yaml"]
 
@@ -33,7 +32,7 @@ def _yaml_lines(loaded: Loaded) -> Iterator[str]:
             section = parent
         indent = "  " * len(parent)
         yield f"{indent}# {key.field.description}"
-        value = redacted(key, _value(loaded.config, key))
+        value = redacted(key, key.value_in(loaded.config))
         yield f"{indent}{key.path[-1]}: {_yaml(value)}  # {loaded.sources[key.dotted]}"
 
 
@@ -78,13 +77,6 @@ def _markdown_lines() -> Iterator[str]:
         if key.choices:
             meaning += f" One of {', '.join(f'`{one}`' for one in key.choices)}."
         yield f"| `{key.dotted}`<br>`{key.variable}` | {default} | {meaning} |"
-
-
-def _value(config: Config, key: Key) -> Any:
-    value: Any = config
-    for name in key.path:
-        value = getattr(value, name)
-    return value
 
 
 def _yaml(value: Any) -> str:

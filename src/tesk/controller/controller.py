@@ -243,7 +243,7 @@ class Controller:
             if report.start_time is not None:
                 (await self._remember(key)).report = report
             if report.lost is None:
-                changes[key] = Change(key.task, key.attempt, report.state, self._log(key, report))
+                changes[key] = Change(key.task, key.attempt, report.state, self._log(key, report), report.directories)
         took = dict(zip(changes, await self._store.apply(list(changes.values())), strict=True)) if changes else {}
         for key, report in reports.items():
             if report.lost is not None:

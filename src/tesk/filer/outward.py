@@ -71,6 +71,11 @@ async def stage_out(plan: Plan, scratch: Path, storage: Storage) -> StageOut:
         missing=bounded(findings.missing),
         failed=bounded(findings.failed),
         notes=bounded(findings.notes),
+        directories=tuple(
+            one.path
+            for one in findings.departures.values()
+            if one.type == "DIRECTORY" and one.delivery.type is None and one.path == one.delivery.path
+        ),
     )
 
 

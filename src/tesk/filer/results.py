@@ -23,13 +23,15 @@ class StageOut:
     """What became of a plan's outputs, as sentences for the user where it went wrong.
 
     `missing`: outputs that are not there; whether that fails the task is the site's choice. `failed`: outputs
-    that are there and could not be delivered whole. `notes`: what was left out on purpose.
+    that are there and could not be delivered whole. `notes`: what was left out on purpose. `directories`: paths of
+    outputs that turned out to be directories, where the task did not say.
     """
 
     delivered: tuple[Delivered, ...] = ()
     missing: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()
 
 
 class TransferError(Exception):

@@ -101,7 +101,7 @@ def _bytes(gigabytes: float | None, most: int | None, field: str, of: str, site:
     if not gigabytes:
         return None
     where = f"$.resources.{field}"
-    asked = round(gigabytes * _GIGABYTE) if gigabytes < _INT64_MAX else _INT64_MAX
+    asked = round(gigabytes * _GIGABYTE) if abs(gigabytes) < _INT64_MAX else _INT64_MAX
     if gigabytes < 0:
         faults.add(where, f"asks for {gigabytes:g} GB of {of}; ask for more than 0, or leave it out")
     elif most is not None and asked > most:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from tesk.backends.base import LogStream
 from tesk.config import Config
+from tesk.server.answers import Json
+from tesk.server.bodies import read_body
 from tesk.server.clients import for_client
 from tesk.server.entry import Entry
+from tesk.server.origins import for_origins
 from tesk.server.problems import Problem, on_http_exception, on_problem
 from tesk.server.queries import idempotency_key, list_query, logs_query, view_of
-from tesk.server.service_info import legacy_service_info, service_info
+from tesk.server.service_info import ServiceInfo
 from tesk.server.stream import StreamedLog
 from tesk.server.tasks import Tasks
 from tesk.server.tokens import PageTokens
@@ -31,6 +33,8 @@ __all__ = ["LiveController", "create_app"]
 
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _READY_SECONDS = 5.0
+_KEYED = ((b"idempotency-key", b"honoured"),)
+"""Shows clients that a create with `Idempotency-Key` may be repeated here; service-info's own keys are fixed."""
 
 
 class LiveController(Protocol):
@@ -51,13 +55,18 @@ def create_app(
     *,
     secret: bytes,
     stopping: asyncio.Event | None = None,
+    info: ServiceInfo | None = None,
 ) -> Starlette:
     """The application over `tasks`.
 
     `controller` None answers 503 where one is needed. `secret` is the store's, for page tokens. Once
-    `stopping` is set, streams end and `/readyz` says no.
+    `stopping` is set, streams end, `/readyz` says no, and every answer ends its connection. `info` is what the service
+    says of itself; None takes it from `config` for good.
     """
-    api = _Api(tasks, controller, config, PageTokens(secret), stopping or asyncio.Event())
+    stopping = stopping or asyncio.Event()
+    info = info or ServiceInfo(config.service, tasks.site)
+    api = _Api(tasks, controller, config, PageTokens(secret), stopping, info)
+    server = config.server
     app = Starlette(
         routes=[
             Route("/tasks/service-info", api.legacy_service_info, methods=["GET"]),
@@ -69,17 +78,18 @@ def create_app(
             Route("/healthz", api.healthz, methods=["GET"]),
             Route("/readyz", api.readyz, methods=["GET"]),
         ],
-        middleware=[Middleware(Entry, access_log=config.server.access_log)],
+        middleware=[
+            Middleware(
+                Entry,
+                access_log=server.access_log,
+                stopping=stopping,
+                wrap=lambda inner: for_origins(inner, server.cors_origins),
+            )
+        ],
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception},
     )
     app.router.redirect_slashes = False
     return app
-
-
-class _Json(Response):
-    """Encoded JSON as it is."""
-
-    media_type = "application/json"
 
 
 class _Api:
@@ -92,35 +102,36 @@ class _Api:
         config: Config,
         tokens: PageTokens,
         stopping: asyncio.Event,
+        info: ServiceInfo,
     ) -> None:
         self._tasks = tasks
         self._controller = controller
         self._tokens = tokens
         self._stopping = stopping
         self._max_body = config.server.max_body_bytes
-        self._info = _encode(service_info(config, tasks.site))
-        self._legacy_info = _encode(legacy_service_info(config, tasks.site))
+        self._info = info
 
     async def service_info(self, request: Request) -> Response:
-        return _Json(self._info)
+        return Json(self._info.body, tagged=True, headers=_KEYED)
 
     async def legacy_service_info(self, request: Request) -> Response:
-        return _Json(self._legacy_info)
+        return Json(self._info.legacy_body, tagged=True)
 
     async def tasks(self, request: Request) -> Response:
         return await (self._create(request) if request.method == "POST" else self._list(request))
 
     async def _create(self, request: Request) -> Response:
-        task_id = await self._tasks.create(await self._body(request), idempotency_key(request.headers))
+        body = await read_body(request, self._max_body)
+        task_id = await self._tasks.create(body, idempotency_key(request.headers))
         # Exactly this key: any other breaks py-tes. Nothing after the commit can fail.
-        return _Json(b'{"id":"%s"}' % task_id.encode("ascii"))
+        return Json(b'{"id":"%s"}' % task_id.encode("ascii"))
 
     async def _list(self, request: Request) -> Response:
         page = await self._tasks.page(list_query(request.query_params, self._tokens))
         if page.next is None:
-            return _Json(b"".join((b'{"tasks":', page.tasks, b"}")))
+            return Json(b"".join((b'{"tasks":', page.tasks, b"}")), tagged=True)
         token = self._tokens.make(page.next).encode("ascii")
-        return _Json(b'{"tasks":%s,"next_page_token":"%s"}' % (page.tasks, token))
+        return Json(b'{"tasks":%s,"next_page_token":"%s"}' % (page.tasks, token), tagged=True)
 
     async def get(self, request: Request) -> Response:
         task_id = request.path_params["task_id"]
@@ -130,18 +141,20 @@ class _Api:
         body = await self._tasks.get(_checked(task_id), view)
         if body is None:
             raise _no_task(task_id)
-        return _Json(for_client(request.headers.get("user-agent", ""), body))
+        return Json(for_client(request.headers.get("user-agent", ""), body), tagged=True)
 
     async def cancel(self, request: Request) -> Response:
         """The body is not read: clients send nothing, `{}` or `null` (clients.md section 0, cancel)."""
         task_id = request.path_params["task_id"]
         if await self._tasks.cancel(_checked(task_id)) is None:
             raise _no_task(task_id)
-        return _Json(b"{}")
+        return Json(b"{}")
 
     async def logs(self, request: Request) -> Response:
         task_id = request.path_params["task_id"]
         query = logs_query(request.query_params)
+        if self._stopping.is_set():
+            raise Problem(503, "The server is stopping; ask again in a moment.", headers={"Retry-After": "2"})
         if self._controller is None:
             raise Problem(503, "This server runs no tasks and has no logs; ask the one that does.")
         executors = await self._tasks.executors(_checked(task_id))
@@ -150,10 +163,10 @@ class _Api:
         if query.executor >= executors:
             raise Problem(404, f"Task {task_id} has {executors} executor(s); they count from 0.")
         chunks = self._controller.logs(task_id, query.executor, query.stream, follow=query.follow)
-        return StreamedLog(chunks, self._stopping)
+        return StreamedLog(chunks, self._stopping if query.follow else None)
 
     async def healthz(self, request: Request) -> Response:
-        return _Json(b'{"status":"alive"}')
+        return Json(b'{"status":"alive"}')
 
     async def readyz(self, request: Request) -> Response:
         if self._stopping.is_set():
@@ -165,26 +178,7 @@ class _Api:
                 await self._tasks.store.state("none")
         except (TimeoutError, StoreError):
             raise Problem(503, f"The store has not answered within {_READY_SECONDS:g} s.") from None
-        return _Json(b'{"status":"ready"}')
-
-    async def _body(self, request: Request) -> bytes:
-        most = self._max_body
-        length = request.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > most:
-            raise _too_large(most)
-        body = bytearray()
-        try:
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > most:
-                    raise _too_large(most)
-        except ClientDisconnect:
-            raise Problem(400, "The connection ended before the body did.") from None
-        return bytes(body)
-
-
-def _encode(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+        return Json(b'{"status":"ready"}')
 
 
 def _checked(task_id: str) -> str:
@@ -196,7 +190,3 @@ def _checked(task_id: str) -> str:
 
 def _no_task(task_id: str) -> Problem:
     return Problem(404, f"There is no task {task_id[:128]!r}.")
-
-
-def _too_large(most: int) -> Problem:
-    return Problem(413, f"The body is larger than the {most} bytes that this site takes (server.max_body_bytes).")

@@ -5,13 +5,14 @@ Plain ASGI: on the way of each of thousands of requests a second, nothing is bui
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,15 +26,24 @@ PREFIXES = ("/ga4gh/tes/v1", "/v1")
 
 _log = logging.getLogger("tesk.server")
 _access = logging.getLogger("tesk.access")
+_CLOSE = (b"connection", b"close")
 _GOOD_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
 class Entry:
-    """The middleware around all routes."""
+    """The middleware around all routes.
 
-    def __init__(self, app: ASGIApp, access_log: bool) -> None:
-        self.app = app
+    `wrap` puts what every answer needs around the routes, and around the answer to an error nobody expected. Once
+    `stopping` is set, every answer tells its client to end the connection.
+    """
+
+    def __init__(
+        self, app: ASGIApp, access_log: bool, stopping: asyncio.Event, wrap: Callable[[ASGIApp], ASGIApp]
+    ) -> None:
+        self.app = wrap(app)
         self.access_log = access_log
+        self._failed = wrap(_internal_error)
+        self._stopping = stopping
         self._ids = _new_ids()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,6 +67,8 @@ class Entry:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], header]
+                if self._stopping.is_set():
+                    message["headers"].append(_CLOSE)
             await send(message)
 
         try:
@@ -65,7 +77,7 @@ class Entry:
             _log.exception("request %s: %s %s failed", scope["request_id"], scope["method"], path)
             if status:
                 raise
-            await _internal_error(scope["request_id"], tell)
+            await self._failed(scope, receive, tell)
         finally:
             if self.access_log and _access.isEnabledFor(logging.INFO):
                 _tell_access(scope, path, status, began)
@@ -85,7 +97,8 @@ def _good_request_id(scope: Scope) -> bytes | None:
     return None
 
 
-async def _internal_error(request_id: str, send: Send) -> None:
+async def _internal_error(scope: Scope, receive: Receive, send: Send) -> None:
+    request_id = scope["request_id"]
     problem = Problem(500, f"The server failed; its log says why under request id {request_id}.")
     body = encode_problem(problem, request_id)
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]

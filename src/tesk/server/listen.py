@@ -1,48 +1,121 @@
-"""An ASGI application on a socket: uvicorn without its command line, its logging and its way of ending."""
+"""Where the server listens: an address of the configuration or inherited sockets, and who can reach them."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import ipaddress
-import logging
 import socket
-from collections.abc import Callable, Iterator
-
-import uvicorn
-from starlette.types import ASGIApp
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
 
 from tesk.config.models import ServerConfig
-from tesk.server.joined import JoinedHttp
+from tesk.server.systemd import inherited_sockets
 
-__all__ = ["CannotServe", "bind", "check_exposure", "serve_app", "url_of"]
+__all__ = ["CannotServe", "Listeners", "bind", "check_exposure", "listeners", "url_of"]
 
-_log = logging.getLogger("tesk.server")
-
-_KEEP_ALIVE_SECONDS = 75
-"""Longer than clients pause between polls (Nextflow: 5 s): no request meets a connection that closes."""
-_GRACE_SECONDS = 10
+BACKLOG = 2048
+"""Connections that may wait while the server begins."""
 
 
 class CannotServe(Exception):
     """The server cannot or must not begin; the message says why and what to change."""
 
 
-def check_exposure(server: ServerConfig) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """The sockets of the server; leaving a `with` closes them.
+
+    `inherited`: somebody else holds them too, so that connections wait in them while nobody serves. `warnings` are for
+    the operator.
+    """
+
+    sockets: tuple[socket.socket, ...]
+    inherited: bool = False
+    warnings: tuple[str, ...] = ()
+
+    def __enter__(self) -> Listeners:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of them."""
+        for one in self.sockets:
+            one.close()
+
+    @property
+    def url(self) -> str:
+        """The URL under which the first is reached from this machine."""
+        return url_of(self.sockets[0])
+
+
+def listeners(server: ServerConfig, environ: Mapping[str, str]) -> Listeners:
+    """The inherited sockets of `environ`, or one bound to the configured address; connections may wait in them now.
+
+    Raises CannotServe when there can be none, or when other machines can reach one and the configuration does not
+    allow that.
+    """
+    try:
+        inherited = inherited_sockets(environ)
+    except ValueError as error:
+        raise CannotServe(f"The sockets to inherit are not there: {error}; look at what starts the server.") from error
+    if not inherited:
+        warning = check_exposure(server)
+        bound = bind(server.host, server.port)
+        bound.listen(BACKLOG)
+        return Listeners((bound,), warnings=(warning,) if warning else ())
+    sockets = tuple(inherited.values())
+    try:
+        warnings = [check_exposure(server, _inherited_host(name, one)) for name, one in inherited.items()]
+    except CannotServe:
+        Listeners(sockets).close()
+        raise
+    return Listeners(sockets, inherited=True, warnings=tuple(one for one in warnings if one))
+
+
+def _inherited_host(name: str, one: socket.socket) -> str:
+    if one.family not in (socket.AF_INET, socket.AF_INET6) or one.type != socket.SOCK_STREAM:
+        raise CannotServe(f"The inherited socket {name} is not one of TCP; let ListenStream= name a port.")
+    if not one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise CannotServe(f"The inherited socket {name} does not listen; set Accept=no in its socket unit.")
+    return str(one.getsockname()[0])
+
+
+def check_exposure(server: ServerConfig, inherited: str | None = None) -> str | None:
     """None when only this machine can reach the server, else the warning to give.
 
-    Raises CannotServe when other machines can reach it and the configuration does not allow that.
+    `inherited` is the address of an inherited socket, which counts instead of the configured one.
+
+    Raises CannotServe when other machines can reach it, or every web page that somebody opens on this one, and the
+    configuration does not allow that.
     """
-    if _is_loopback(server.host):
-        return None
+    host = inherited or server.host
+    if _is_loopback(host):
+        return _check_pages(server)
     means = "whoever can reach it can run commands on this machine, without proving who they are"
     if not server.allow_unauthenticated:
+        where = "ListenStream= of the socket unit" if inherited else "server.host"
         raise CannotServe(
-            f"{server.host} can be reached by other machines, and there is no authentication: {means}. "
-            "Listen on 127.0.0.1 (server.host), or, if that is what you want, set "
+            f"{host} can be reached by other machines, and there is no authentication: {means}. "
+            f"Listen on 127.0.0.1 ({where}), or, if that is what you want, set "
             "server.allow_unauthenticated: true (TESK_SERVER_ALLOW_UNAUTHENTICATED=true)."
         )
-    return f"WARNING: TESK listens on {server.host} without authentication: {means}."
+    return f"WARNING: TESK listens on {host} without authentication: {means}."
+
+
+def _check_pages(server: ServerConfig) -> str | None:
+    if "*" not in server.cors_origins:
+        return None
+    means = "every web page that a browser on this machine opens can run commands here, as there is no authentication"
+    if not server.allow_unauthenticated:
+        raise CannotServe(
+            f"server.cors_origins is '*': {means}. List the origins that may, or, if that is what you want, set "
+            "server.allow_unauthenticated: true (TESK_SERVER_ALLOW_UNAUTHENTICATED=true)."
+        )
+    return f"WARNING: server.cors_origins is '*': {means}."
 
 
 def _is_loopback(host: str) -> bool:
@@ -83,49 +156,3 @@ def url_of(bound: socket.socket) -> str:
     if host in ("0.0.0.0", "::"):
         host = "127.0.0.1" if host == "0.0.0.0" else "::1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-class _Server(uvicorn.Server):
-    """uvicorn that leaves signals to us: it would raise them again before our own orderly end."""
-
-    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_started = on_started
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_started()
-
-
-async def serve_app(app: ASGIApp, bound: socket.socket, stop: asyncio.Event, on_started: Callable[[], None]) -> None:
-    """Serve `app` on `bound` until `stop` is set, then let the requests in flight end (at most 10 s)."""
-    config = uvicorn.Config(
-        app,
-        http=JoinedHttp,
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-    )
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    server = _Server(config, on_started)
-
-    async def wait_for_stop() -> None:
-        await stop.wait()
-        server.should_exit = True
-
-    waiting = asyncio.create_task(wait_for_stop())
-    try:
-        await server.serve([bound])
-    finally:
-        waiting.cancel()
-        bound.close()

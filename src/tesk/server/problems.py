@@ -86,7 +86,9 @@ def on_http_exception(request: Request, error: Exception) -> Response:
     if error.status_code == HTTPStatus.NOT_FOUND:
         detail = "There is nothing at this path; the API is at /ga4gh/tes/v1."
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = ", ".join(sorted(headers.get("Allow", "").split(", ")))
+        headers["Allow"] = ", ".join(sorted({*headers.get("Allow", "").split(", "), "OPTIONS"}))
+        if request.method == "OPTIONS":
+            return Response(status_code=HTTPStatus.NO_CONTENT, headers={"Allow": headers["Allow"]})
         detail = f"{request.method} is not possible here; possible are: {headers['Allow']}."
     else:
         detail = f"{error.detail}."

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
@@ -19,8 +19,12 @@ from tesk.config import Config
 from tesk.controller import Controller, ControllerOptions
 from tesk.plan.site import Capacity
 from tesk.server.app import create_app
-from tesk.server.listen import CannotServe, bind, check_exposure, serve_app, url_of
+from tesk.server.listen import CannotServe, Listeners, listeners
 from tesk.server.logs import log_to_stderr
+from tesk.server.reload import Reloader
+from tesk.server.service_info import ServiceInfo
+from tesk.server.serving import serve_app
+from tesk.server.systemd import notify
 from tesk.server.tasks import Tasks
 from tesk.storage import Storage
 from tesk.store import Store, StoreError
@@ -35,15 +39,20 @@ _SWITCH_SECONDS = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Everything that runs. Setting `stopping` ends the streams of `app` and makes `/readyz` say no."""
+    """Everything that runs. Setting `stopping` ends the streams of `app` and makes `/readyz` say no.
+
+    `stop_work` ends the controller and the backend, once; what only needs the store is answered on.
+    """
 
     config: Config
     store: Store
     backend: LocalBackend
     controller: Controller
     tasks: Tasks
+    info: ServiceInfo
     app: Starlette
     stopping: asyncio.Event
+    stop_work: Callable[[], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
@@ -81,11 +90,25 @@ async def _open(config: Config, environ: Mapping[str, str], opened: contextlib.A
         ControllerOptions(config.tasks.max_attempts, config.controller.full_pass_seconds, config.tasks.show_preempted),
     )
     await controller.start()
-    opened.push_async_callback(controller.stop)
+    stop_work = _once(controller.stop)
+    opened.push_async_callback(stop_work)
     tasks = Tasks(store, config.site(backend.capacity))
     stopping = asyncio.Event()
-    app = create_app(tasks, controller, config, secret=secret, stopping=stopping)
-    return Service(config, store, backend, controller, tasks, app, stopping)
+    info = ServiceInfo(config.service, tasks.site)
+    app = create_app(tasks, controller, config, secret=secret, stopping=stopping, info=info)
+    return Service(config, store, backend, controller, tasks, info, app, stopping, stop_work)
+
+
+def _once(work: Callable[[], Coroutine[None, None, None]]) -> Callable[[], Awaitable[None]]:
+    """`work`, which whoever calls first begins and all await: a second server may hold what a second call would end."""
+    begun: list[asyncio.Task[None]] = []
+
+    async def once() -> None:
+        if not begun:
+            begun.append(asyncio.create_task(work()))
+        await asyncio.shield(begun[0])
+
+    return once
 
 
 def _local_options(config: Config) -> LocalOptions:
@@ -107,34 +130,54 @@ async def serve(
     stop: asyncio.Event,
     on_ready: Callable[[str], None],
     environ: Mapping[str, str] | None = None,
+    reloader: Reloader | None = None,
+    listening: Listeners | None = None,
 ) -> None:
     """Serve until `stop` is set; `on_ready` is told the URL once requests are answered.
 
-    Raises CannotServe with a sentence when that cannot be begun.
+    `environ` holds the storage credentials, and what systemd says (systemd.py). `reloader` keeps the service
+    information up to date. `listening` is what `listeners` gave, if that was done before: whoever comes while the rest
+    is opened waits, and is not refused. Raises CannotServe with a sentence when that cannot be begun.
     """
-    exposed = check_exposure(config.server)
-    if exposed:
-        _log.warning("%s", exposed)
-    with bind(config.server.host, config.server.port) as bound:
+    environ = os.environ if environ is None else environ
+    listening = listening or listeners(config.server, environ)
+    for warning in listening.warnings:
+        _log.warning("%s", warning)
+    with listening:
+        url = listening.url
         async with open_service(config, environ) as service:
-            url = url_of(bound)
+            aside = [asyncio.create_task(_tell_stop(service, stop, environ))]
+            if reloader is not None:
+                aside.append(asyncio.create_task(reloader.run(service.info.use)))
 
-            async def tell_streams() -> None:
-                await stop.wait()
-                service.stopping.set()
+            def started() -> None:
+                notify(environ, "READY=1")
+                on_ready(url)
 
-            telling = asyncio.create_task(tell_streams())
             try:
-                await serve_app(service.app, bound, stop, lambda: on_ready(url))
+                await serve_app(service.app, listening, stop, started, service.stop_work)
             finally:
-                telling.cancel()
+                for task in aside:
+                    task.cancel()
 
 
-def run_server(config: Config, on_ready: Callable[[str], None] | None = None) -> None:
+async def _tell_stop(service: Service, stop: asyncio.Event, environ: Mapping[str, str]) -> None:
+    await stop.wait()
+    service.stopping.set()
+    notify(environ, "STOPPING=1")
+
+
+def run_server(
+    config: Config,
+    on_ready: Callable[[str], None] | None = None,
+    reloader: Reloader | None = None,
+    listening: Listeners | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT; a second signal does not wait for what is in flight.
 
-    Prints `TESK is ready at http://…` once it is, unless `on_ready` does something else with the URL. Raises
-    CannotServe with a sentence when the server cannot begin.
+    Prints `TESK is ready at http://…` once it is, unless `on_ready` does something else with the URL. With a
+    `reloader`, SIGHUP has the configuration read again. `listening`: see `serve`. Raises CannotServe with a sentence
+    when the server cannot begin.
     """
     import uvloop
 
@@ -142,26 +185,44 @@ def run_server(config: Config, on_ready: Callable[[str], None] | None = None) ->
     # The store's threads wait for the interpreter at most this long when requests keep the event loop busy.
     sys.setswitchinterval(_SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, contextlib.suppress(asyncio.CancelledError):
-        runner.run(_serve_until_signal(config, on_ready or _print_ready))
+        runner.run(_serve_until_signal(config, on_ready or _print_ready, reloader, listening))
 
 
-async def _serve_until_signal(config: Config, on_ready: Callable[[str], None]) -> None:
+async def _serve_until_signal(
+    config: Config, on_ready: Callable[[str], None], reloader: Reloader | None, listening: Listeners | None
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    serving = asyncio.create_task(serve(config, stop, on_ready))
+    serving = asyncio.create_task(serve(config, stop, on_ready, None, reloader, listening))
+    terminal = _on_terminal()
 
-    def on_signal() -> None:
+    def on_end() -> None:
         if stop.is_set():
             serving.cancel()
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+    def on_hangup() -> None:
+        if reloader is None or (terminal and not _on_terminal()):
+            on_end()  # the terminal was closed, and nobody would end what goes on behind it
+        else:
+            reloader.ask()
+
+    actions = {signal.SIGTERM: on_end, signal.SIGINT: on_end, signal.SIGHUP: on_hangup}
+    for number, action in actions.items():
+        loop.add_signal_handler(number, action)
     try:
         await serving
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in actions:
             loop.remove_signal_handler(number)
+
+
+def _on_terminal() -> bool:
+    """Whether stdin is a terminal that is still there."""
+    try:
+        return os.isatty(0)
+    except OSError:
+        return False
 
 
 def _print_ready(url: str) -> None:

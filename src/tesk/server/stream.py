@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -18,11 +19,11 @@ _HEADERS = {
 
 
 class StreamedLog(Response):
-    """`chunks` as text/plain. Ends early, but in order, once `stopping` is set."""
+    """`chunks` as text/plain. Ends early, but in order, once `stopping` is set; None: when the chunks do."""
 
     media_type = "text/plain"
 
-    def __init__(self, chunks: AsyncIterator[bytes], stopping: asyncio.Event) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes], stopping: asyncio.Event | None) -> None:
         super().__init__(headers=_HEADERS)
         del self.headers["content-length"]
         self.chunks = chunks
@@ -42,7 +43,9 @@ class StreamedLog(Response):
 
     async def _pump_until_gone(self, receive: Receive, send: Send) -> None:
         pump = asyncio.create_task(self._pump(send))
-        watches = [asyncio.create_task(_gone(receive)), asyncio.create_task(self.stopping.wait())]
+        watches: list[asyncio.Task[Any]] = [asyncio.create_task(_gone(receive))]
+        if self.stopping is not None:
+            watches.append(asyncio.create_task(self.stopping.wait()))
         tasks = [pump, *watches]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from tesk.plan.model import Plan
@@ -13,7 +13,7 @@ from tesk.taskmaster.report import ExecutorEnd, Report
 from tesk.tes.models import TesTask
 from tesk.tes.views import View, log_in_view, task_in_view
 
-__all__ = ["encode_json", "encode_log", "encode_task", "noted_log"]
+__all__ = ["encode_json", "encode_log", "encode_task", "noted_log", "with_directories"]
 
 
 def encode_json(value: Any) -> bytes:
@@ -82,6 +82,15 @@ def _executor_log(end: ExecutorEnd) -> dict[str, Any]:
         "stderr": end.stderr,
         "exit_code": end.exit_code,
     }
+
+
+def with_directories(task: bytes, paths: Collection[str]) -> bytes:
+    """An encoded task, with DIRECTORY as the type of the outputs at `paths`."""
+    found = json.loads(task)
+    for one in found.get("outputs", ()):
+        if posixpath.normpath(one["path"]) in paths:
+            one["type"] = "DIRECTORY"
+    return encode_json(found)
 
 
 def _both(basic: dict[str, Any], full: dict[str, Any]) -> tuple[bytes, bytes | None]:

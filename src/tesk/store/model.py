@@ -48,12 +48,17 @@ class TaskLogBytes:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a report asks of the store: the state of one attempt, its log, or both."""
+    """What a report asks of the store: the state of one attempt, its log, or both.
+
+    `directories` are paths of outputs whose `type` is DIRECTORY from now on (TES 1.1.0 `tesFileType`: filled in once it
+    is known).
+    """
 
     id: str
     attempt: int
     state: State | None = None
     log: TaskLogBytes | None = None
+    directories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

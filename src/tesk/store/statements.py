@@ -82,6 +82,13 @@ class Statements:
                 sa.select(tasks.c.seq, _blob("basic"), _blob("full"), _blob("plan")).where(tasks.c.id == _ROW),
             )
         )
+        self.body = self._compile(
+            sa.select(bodies.c.basic, bodies.c.full).join(tasks, bodies.c.seq == tasks.c.seq).where(tasks.c.id == _ROW)
+        )
+        this_task = sa.select(tasks.c.seq).where(tasks.c.id == _ROW).scalar_subquery()
+        self.update_body = self._compile(
+            sa.update(bodies).where(bodies.c.seq == this_task).values(basic=_blob("basic"), full=_blob("full"))
+        )
         self.insert_tag = self._compile(
             sa.insert(tags).from_select(
                 ["seq", "key", "value"],

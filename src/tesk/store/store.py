@@ -6,12 +6,12 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from tesk.store.database import Cursor, Database, database_at
-from tesk.store.encode import encode_log
+from tesk.store.encode import encode_log, with_directories
 from tesk.store.errors import KeyTaken, StoreError
 from tesk.store.lists import Filters
 from tesk.store.migrate import prepare
@@ -210,11 +210,20 @@ class Store:
 
         return await self._workers.write(write) if changes else []
 
+    def _show_directories(self, cursor: Cursor, id: str, paths: Collection[str]) -> None:
+        bodies = self._sql.body.run(cursor, id=id).fetchone()
+        basic, full = (
+            None if one is None else fragment(with_directories(b"{" + bytes(one) + b"}", paths)) for one in bodies
+        )
+        self._sql.update_body.run(cursor, id=id, basic=basic, full=full)
+
     def _apply(self, cursor: Cursor, change: Change, now: int) -> bool:
         entered = False
         if change.state is not None and (enter := self._sql.enter.get(change.state)):
             moment = {"now": now} if change.state.terminal else {}
             entered = enter.run(cursor, id=change.id, attempt=change.attempt, **moment).rowcount == 1
+        if entered and change.directories:
+            self._show_directories(cursor, change.id, change.directories)
         if change.log is None:
             return entered
         if entered:

@@ -40,7 +40,8 @@ class OutputFile:
 class Report:
     """Everything known now of one attempt; the newest replaces the older.
 
-    `state` is INITIALIZING, RUNNING or a terminal state. `lost` is a sentence when the attempt's work is gone through
+    `state` is INITIALIZING, RUNNING or a terminal state. `directories` are the paths of outputs that turned out to be
+    directories, where the task did not say. `lost` is a sentence when the attempt's work is gone through
     no fault of its own; then `state` is SYSTEM_ERROR, or PREEMPTED when the system reclaimed the machine, and the
     controller may start a new attempt.
     """
@@ -52,6 +53,7 @@ class Report:
     outputs: tuple[OutputFile, ...] = ()
     system_logs: tuple[str, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
+    directories: tuple[str, ...] = ()
     lost: str | None = None
 
     def to_json(self) -> str:
@@ -73,6 +75,7 @@ class Report:
                     "executors": tuple(ExecutorEnd(**one) for one in raw.get("executors", ())),
                     "outputs": tuple(OutputFile(**one) for one in raw.get("outputs", ())),
                     "system_logs": tuple(raw.get("system_logs", ())),
+                    "directories": tuple(raw.get("directories", ())),
                 }
             )
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:

@@ -129,7 +129,7 @@ class _Attempt:
             state = State.SYSTEM_ERROR
         else:
             state = State.COMPLETE
-        self.report = dataclasses.replace(self.report, outputs=result.delivered)
+        self.report = dataclasses.replace(self.report, outputs=result.delivered, directories=result.directories)
         self.end(state, *result.missing, *result.failed, *result.notes)
 
     def _note(self, *sentences: str, **changes: object) -> None:

@@ -65,13 +65,15 @@ class ExecutorResult:
 class StageOutResult:
     """What was delivered, and a sentence for each output that was not there or could not be delivered.
 
-    `notes` are sentences that change no outcome, such as a socket among the files of a directory.
+    `notes` are sentences that change no outcome, such as a socket among the files of a directory. `directories` are the
+    paths of outputs that turned out to be directories, where the task did not say.
     """
 
     delivered: tuple[OutputFile, ...] = ()
     missing: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()
 
 
 class Steps(Protocol):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
-from tesk.backends.local.streams import StreamWriter
+from tesk.backends.local.streams import StreamWriter, redirect_flags
 from tesk.plan.model import Resources
 from tesk.storage.confine import open_beneath
 from tesk.taskmaster.run import now
@@ -147,7 +147,7 @@ class _Container:
 
     async def _carry(self, process: asyncio.subprocess.Process, streams: int, closing: contextlib.ExitStack) -> None:
         executor = self.job.executor
-        write = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        write = redirect_flags(executor.stdout, executor.stderr) | os.O_CREAT | os.O_TRUNC
         out = self._open(executor.stdout, write, closing)
         err = self._open(executor.stderr, write, closing)
         await asyncio.gather(

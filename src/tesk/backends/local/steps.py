@@ -81,7 +81,7 @@ class LocalSteps:
         await self._engine.release(self._space)
         result = await stage_out(self._plan, self._space.scratch, self._storage)
         delivered = tuple(OutputFile(one.url, one.path, one.size_bytes) for one in result.delivered)
-        return StageOutResult(delivered, result.missing, result.failed, result.notes)
+        return StageOutResult(delivered, result.missing, result.failed, result.notes, result.directories)
 
     async def clean(self) -> None:
         """Remove the attempt's directories; streams that somebody follows are left to the backend."""

@@ -11,10 +11,19 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["SEGMENT", "StreamReader", "StreamWriter", "excerpt"]
+__all__ = ["SEGMENT", "StreamReader", "StreamWriter", "excerpt", "redirect_flags"]
 
 SEGMENT = 1 << 20
 TAIL_SEGMENTS = 2
+
+
+def redirect_flags(stdout: str | None, stderr: str | None) -> int:
+    """How the files that an executor's streams go to are opened for writing.
+
+    As the shell's `>`: Cromwell's script writes its stdout with tee into the very file that the executor's stdout
+    goes to, and what came twice lands in one place. Where both streams name one file, neither may overwrite the other.
+    """
+    return os.O_WRONLY | (os.O_APPEND if stdout == stderr else 0)
 
 
 class StreamWriter:

@@ -70,10 +70,9 @@ class _Play:
             if task_id == sleeping and state == State.RUNNING:
                 self.client.cancel(sleeping)
 
-        patience = {"timeout": _PATIENCE_SECONDS, "poll": 0.1}
-        self.client.wait([*scatter, broken, sleeping], changed=changed, **patience)
+        self.client.wait([*scatter, broken, sleeping], changed=changed, timeout=_PATIENCE_SECONDS, poll=0.1)
         gather = self._send(board, "gather", work.gather_task(tables, self.files / "table.tsv"))
-        self.client.wait([gather], changed=board.changed, **patience)
+        self.client.wait([gather], changed=board.changed, timeout=_PATIENCE_SECONDS, poll=0.1)
 
     def _send(self, board: Board, key: str, task: dict[str, Any]) -> str:
         task_id = self.ids[key] = self.client.create(task)

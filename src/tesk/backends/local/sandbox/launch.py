@@ -13,7 +13,7 @@ import time
 from typing import Any, NoReturn
 
 from tesk.backends.local.sandbox import kernel, root
-from tesk.backends.local.streams import StreamWriter
+from tesk.backends.local.streams import StreamWriter, redirect_flags
 
 __all__ = ["launch"]
 
@@ -94,8 +94,9 @@ class _Launch:
 
     def _sinks(self, out: int, err: int) -> dict[int, _Sink]:
         """Where the bytes of each stream go: its log, and the file the task names."""
+        flags = redirect_flags(self.run_["stdout"], self.run_["stderr"])
         return {
-            fd: _Sink(name, StreamWriter(self.streams, name), self.run_[name])
+            fd: _Sink(name, StreamWriter(self.streams, name), self.run_[name], flags)
             for fd, name in ((out, "stdout"), (err, "stderr"))
         }
 
@@ -174,11 +175,11 @@ def _explain(run: dict[str, Any], error: OSError) -> tuple[int, str]:
 class _Sink:
     """One stream of the command: its bounded log, and the whole of it in the task's file, where one is named."""
 
-    def __init__(self, name: str, log: StreamWriter, path: str | None) -> None:
+    def __init__(self, name: str, log: StreamWriter, path: str | None, flags: int) -> None:
         self.name = name
         self.path = path
         self._log: StreamWriter | None = log
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC) if path else -1
+        self._fd = os.open(path, flags | os.O_CLOEXEC) if path else -1
 
     def write(self, data: bytes) -> None:
         """Raises OSError when the task's own file cannot take `data`."""
