@@ -72,7 +72,8 @@ def _serve() -> None:
     from starlette.responses import Response
     from starlette.routing import Route
 
-    from tesk.server.listen import bind, serve_app, url_of
+    from tesk.server.listen import BACKLOG, Listeners, bind
+    from tesk.server.serving import serve_app
 
     answers: dict[int, bytes] = {}
 
@@ -81,9 +82,11 @@ def _serve() -> None:
         return Response(answers.setdefault(size, b"x" * size), media_type="application/json")
 
     async def main() -> None:
-        with bind("127.0.0.1", 0) as bound:
+        bound = bind("127.0.0.1", 0)
+        bound.listen(BACKLOG)
+        with Listeners((bound,)) as listening:
             app = Starlette(routes=[Route("/{size:int}", constant)])
-            await serve_app(app, bound, asyncio.Event(), lambda: print(url_of(bound), flush=True))
+            await serve_app(app, listening, asyncio.Event(), lambda: print(listening.url, flush=True))
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())

@@ -71,6 +71,8 @@ def run_together(
 async def _run(url: str, streams: list[tuple[Iterator[bytes], int]], seconds: float, count: int) -> list[Load]:
     loop = asyncio.get_running_loop()
     place = urlsplit(url)
+    assert place.hostname is not None
+    assert place.port is not None
     loads = [Load() for _ in streams]
     ends: list[asyncio.Future[None]] = []
     cpu, start = time.process_time(), time.perf_counter()
