@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -177,3 +179,19 @@ async def test_a_closed_store_says_so(place: str) -> None:
     store = await Store.open(place)
     assert await store.state("t") is State.QUEUED
     await store.close()
+
+
+async def test_the_type_of_an_output_is_shown_once_it_is_known(store: Store) -> None:
+    body = {"outputs": [{"path": path, "url": "s3://b", "type": "FILE"} for path in ("/a/", "/b")]}
+    full = {**body, "inputs": [{"path": "/i", "content": "x"}]}
+    await store.create(
+        dataclasses.replace(new_task("t"), basic=json.dumps(body).encode(), full=json.dumps(full).encode())
+    )
+    assert await store.apply([Change("t", 1, State.COMPLETE, log("x"), directories=("/a",))]) == [True]
+    for view in (View.BASIC, View.FULL):
+        task = await shown(store, "t", view)
+        assert [one["type"] for one in task["outputs"]] == ["DIRECTORY", "FILE"]
+        assert ("inputs" in task) is (view is View.FULL)
+    # too late: the task has ended
+    assert await store.apply([Change("t", 1, State.COMPLETE, None, directories=("/b",))]) == [False]
+    assert (await shown(store, "t"))["outputs"][1]["type"] == "FILE"

@@ -14,7 +14,7 @@ from tesk.store.schema import attempts, bodies, tasks
 from tesk.tes.states import State
 from tesk.tes.views import View
 
-__all__ = ["Shown", "fragment"]
+__all__ = ["Shown", "fragment", "whole"]
 
 
 def fragment(json_object: bytes) -> bytes:
@@ -27,6 +27,11 @@ def fragment(json_object: bytes) -> bytes:
         raise ValueError("a task is kept as a JSON object")
     members = stripped[1:-1].strip()
     return members and b"," + members
+
+
+def whole(members: bytes) -> bytes:
+    """The encoded JSON object that `fragment` took the members of."""
+    return b"{" + members.removeprefix(b",") + b"}"
 
 
 class Shown:

@@ -16,7 +16,7 @@ from tesk.store.errors import KeyTaken, StoreError
 from tesk.store.lists import Filters
 from tesk.store.migrate import prepare
 from tesk.store.model import ActiveTask, Change, CreationKey, Event, NewTask, Page, Query, QueuedTask, TaskLogBytes
-from tesk.store.shown import fragment
+from tesk.store.shown import fragment, whole
 from tesk.store.statements import Statements
 from tesk.store.terms import after_prefix, name_term, tag_term
 from tesk.store.workers import Workers
@@ -212,9 +212,7 @@ class Store:
 
     def _show_directories(self, cursor: Cursor, id: str, paths: Collection[str]) -> None:
         bodies = self._sql.body.run(cursor, id=id).fetchone()
-        basic, full = (
-            None if one is None else fragment(with_directories(b"{" + bytes(one) + b"}", paths)) for one in bodies
-        )
+        basic, full = (None if one is None else fragment(with_directories(whole(bytes(one)), paths)) for one in bodies)
         self._sql.update_body.run(cursor, id=id, basic=basic, full=full)
 
     def _apply(self, cursor: Cursor, change: Change, now: int) -> bool:
