@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test contract bench check docs clean
+.PHONY: demo test test-slow contract bench check docs clean
 
 demo: $(READY)  ## serve, run real tasks on real files, show and check what came out
 	@$(BIN)/tesk demo
 
 test: $(READY)  ## every test that this machine can run; the rest is skipped with a reason
 	@$(BIN)/pytest $(PYTEST_ARGS)
+
+test-slow: $(READY)  ## the tests that take long: thousands of tasks, fifty at once, more histories
+	@$(BIN)/pytest -m slow $(PYTEST_ARGS)
 
 contract: $(READY)  ## the server against the official document, by schemathesis in an environment of its own
 	@$(BIN)/python -m tests.contract $(CONTRACT_ARGS)

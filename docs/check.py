@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 MADE = {"docs/configuration.md": describe}
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
 COMMAND = re.compile(r"(?:\.venv/bin/|`)tesk ([a-z]+)")
-TARGET = re.compile(r"^make ([a-z]+)|`make ([a-z]+)`", re.MULTILINE)
+TARGET = re.compile(r"^make ([a-z-]+)|`make ([a-z-]+)`", re.MULTILINE)
 
 
 def main() -> int:

@@ -46,6 +46,7 @@ class Counted(httpx.HTTPTransport):
         return super().handle_request(request)
 
 
+@pytest.mark.slow
 def test_thousands_are_sent_and_waited_for_with_few_requests(server: str) -> None:
     counted = Counted()
     with Client(server) as client, Client(server, transport=counted) as waiter:

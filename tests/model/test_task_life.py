@@ -279,7 +279,8 @@ def run(machine: type[TaskLife], histories: int) -> None:
 
 
 @pytest.mark.timeout(3600 if EXAMPLES else 120)
-def test_every_history_goes_as_the_model_says_on_sqlite(tmp_path: Path) -> None:
+@pytest.mark.parametrize("histories", [6, pytest.param(30, marks=pytest.mark.slow)])
+def test_every_history_goes_as_the_model_says_on_sqlite(tmp_path: Path, histories: int) -> None:
     numbers = itertools.count()
 
     class OnSqlite(TaskLife):
@@ -288,12 +289,14 @@ def test_every_history_goes_as_the_model_says_on_sqlite(tmp_path: Path) -> None:
             self.place = str(self.directory / "tesk.db")
             super().__init__()
 
-    run(OnSqlite, 15)
+    run(OnSqlite, histories)
 
 
 @pytest.mark.timeout(3600 if EXAMPLES else 120)
+@pytest.mark.parametrize("histories", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_every_history_goes_as_the_model_says_on_postgresql(
     tmp_path: Path,
+    histories: int,
     postgresql: PostgresServer,  # noqa: F811
 ) -> None:
     class OnPostgres(TaskLife):
@@ -301,4 +304,4 @@ def test_every_history_goes_as_the_model_says_on_postgresql(
             self.directory, self.place = tmp_path, postgresql.new_database()
             super().__init__()
 
-    run(OnPostgres, 8)
+    run(OnPostgres, histories)
