@@ -216,6 +216,9 @@ class LocalBackend:
                 system_logs=(*(last.system_logs if last else ()), f"an error of tesk itself: {error!r}"),
             )
         held.finished = True
+        if not held.followers and held.space.path.exists():
+            # whoever read its streams while it was cleaned has gone since, and left them to us
+            await asyncio.to_thread(remove_tree, held.space.path)
         self._admission.give_back(plan.resources)
         self._sink(key, report)
         self._freed()
