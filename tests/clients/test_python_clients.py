@@ -9,6 +9,8 @@ import pytest
 
 from .conftest import Refused, Speaker, Start
 
+pytestmark = pytest.mark.slow  # installs the clients
+
 TRUE = {"executors": [{"image": "a", "command": ["true"]}]}
 OLD, NEW, PYDANTIC = "py-tes-0.4.2", "py-tes-1.1.4", "pydantic-tes-0.4.0"
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tests import venvs
 
+pytestmark = pytest.mark.slow  # installs packages
+
 
 @pytest.fixture
 def requirements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
