@@ -10,6 +10,14 @@ import pytest
 from tests.behaviour.sites import BACKENDS, Place, Site
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A life in containers takes ten times as long as one in the sandbox."""
+    for item in items:
+        if item.path.name == "test_life.py" and item.name.endswith(("[podman]", "[podman-10]")):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session", params=list(BACKENDS))
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Place:
     """One backend after the other."""
