@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tesk.backends.base import Attempt, AttemptKey, LogStream, ReportSink
@@ -214,7 +214,7 @@ async def test_the_last_attempt_that_is_lost_ends_the_task(house: House) -> None
 )
 async def test_a_preempted_task_ends_as_the_site_says(house: House, shown: str, asked: bool, end: State) -> None:
     await house.start(max_attempts=2, show_preempted=shown)
-    plan = dataclasses.replace(PLAN, resources=Resources(preemptible=asked))
+    plan = msgspec.structs.replace(PLAN, resources=Resources(preemptible=asked))
     await house.store.create(NewTask("t", None, "2026-01-01T00:00:00Z", b"{}", None, plan.to_json().encode()))
     for attempt in (1, 2):
         key = AttemptKey("t", attempt)

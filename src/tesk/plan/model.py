@@ -6,11 +6,9 @@ mirrors those paths, so `/data/in.txt` lies at `<scratch>/data/in.txt`.
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from dataclasses import dataclass
-from functools import cache
-from typing import Any, Literal
+from typing import Literal
+
+import msgspec
 
 __all__ = ["Delivery", "ExecutorPlan", "Mount", "Plan", "Resources", "Transfer"]
 
@@ -18,8 +16,7 @@ FileType = Literal["FILE", "DIRECTORY"]
 MissingOutputs = Literal["fail", "warn"]
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(msgspec.Struct, frozen=True, omit_defaults=True):
     """A piece of scratch that every executor of the task sees at the same path.
 
     `path` is absolute and normalised. `type` FILE is one file mounted singly (an input in a directory that
@@ -31,8 +28,7 @@ class Mount:
     read_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(msgspec.Struct, frozen=True, omit_defaults=True):
     """One input that must be in scratch before the first executor starts: from `url`, or from `content`."""
 
     path: str
@@ -42,8 +38,7 @@ class Transfer:
     name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True, omit_defaults=True):
     """One output that leaves scratch for `url` after the last executor.
 
     `path` may hold wildcards (POSIX 1003.1-2017 2.13); then `path_prefix` is what is cut from each match and
@@ -57,8 +52,7 @@ class Delivery:
     name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorPlan:
+class ExecutorPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     """One command. `command` is the whole argv: it replaces the image's entrypoint. Redirects are paths."""
 
     image: str
@@ -67,12 +61,11 @@ class ExecutorPlan:
     stdin: str | None = None
     stdout: str | None = None
     stderr: str | None = None
-    env: dict[str, str] = dataclasses.field(default_factory=dict)
+    env: dict[str, str] = {}
     ignore_error: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
+class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a task declared: cores (or a fraction), bytes of memory, bytes of scratch; None for nothing.
 
     TES gives gigabytes; 1 GB is 10^9 bytes (TES 1.1.0 `tesResources`).
@@ -84,8 +77,7 @@ class Resources:
     preemptible: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything that one attempt at a task needs to know.
 
     `directories` are container paths that exist, empty, in scratch before stage-in: mounts, volumes, the
@@ -104,7 +96,7 @@ class Plan:
 
     def to_json(self) -> str:
         """The plan as one line of JSON; fields that hold their default are left out."""
-        return json.dumps(_sparse(self), separators=(",", ":"), ensure_ascii=False)
+        return _ENCODER.encode(self).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Plan:
@@ -113,39 +105,10 @@ class Plan:
         Raises ValueError when `text` is not a plan.
         """
         try:
-            raw = json.loads(text)
-            return cls(
-                executors=tuple(ExecutorPlan(**{**one, "command": tuple(one["command"])}) for one in raw["executors"]),
-                mounts=tuple(Mount(**one) for one in raw.get("mounts", ())),
-                directories=tuple(raw.get("directories", ())),
-                inputs=tuple(Transfer(**one) for one in raw.get("inputs", ())),
-                outputs=tuple(Delivery(**one) for one in raw.get("outputs", ())),
-                resources=Resources(**raw.get("resources", {})),
-                missing_outputs=raw.get("missing_outputs", "fail"),
-                notes=tuple(raw.get("notes", ())),
-            )
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            return _DECODER.decode(text)
+        except msgspec.MsgspecError as error:
             raise ValueError(f"this is not a plan: {error}") from error
 
 
-def _sparse(value: Any) -> Any:
-    """`value` as JSON data without the fields that hold their default."""
-    if isinstance(value, (str, int, float, type(None))):
-        return value
-    if isinstance(value, tuple):
-        return [_sparse(one) for one in value]
-    if isinstance(value, dict):
-        return value
-    found: dict[str, Any] = {}
-    kind: Any = type(value)
-    for name, default in _fields(kind):
-        here = getattr(value, name)
-        if here != default:
-            found[name] = _sparse(here)
-    return found
-
-
-@cache
-def _fields(kind: Any) -> tuple[tuple[str, Any], ...]:
-    """The fields of a dataclass and their defaults; `MISSING`, which equals nothing else, for those without."""
-    return tuple((field.name, field.default) for field in dataclasses.fields(kind))
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Plan)

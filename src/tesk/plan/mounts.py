@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from tesk.plan.model import Mount
-from tesk.plan.paths import parent, upwards, within
+from tesk.plan.paths import parent, upwards
 from tesk.plan.reasons import Faults
 
 __all__ = ["FILLED", "KERNEL", "Claim", "Layout", "lay_out"]
@@ -38,13 +41,15 @@ FILLED = frozenset(
 KERNEL = ("/dev", "/proc", "/sys")
 """What the container's kernel and engine provide; nothing of a task can lie in them."""
 
+_IN_KERNEL = re.compile(f"(?:{'|'.join(KERNEL)})(?:/|\\Z)")
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+
+class Claim(msgspec.Struct):
     """One path that the task needs to be shared by its executors.
 
     `where` is its JSON path, for reasons. `type` None is an output that may turn out to be either.
     `make`: its directory is there before stage-in. `single`: a file that may be mounted by itself (an input).
+    `directory` is the one that shows this path: itself, or the one it lies in.
     """
 
     path: str
@@ -52,11 +57,10 @@ class Claim:
     where: str
     make: bool = False
     single: bool = False
+    directory: str = ""
 
-    @property
-    def directory(self) -> str:
-        """The directory that shows this path: itself, or the one it lies in."""
-        return self.path if self.type == "DIRECTORY" else parent(self.path)
+    def __post_init__(self) -> None:
+        self.directory = self.path if self.type == "DIRECTORY" else parent(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +114,20 @@ def _settled(claims: Sequence[Claim], workdirs: Iterable[str]) -> list[Claim]:
 
 def _refusal(claim: Claim) -> str | None:
     """Why nothing can be mounted for `claim`, or None."""
-    name = claim.path.rpartition("/")[2]
-    better = f"use another path, such as '/data/{name or 'work'}'"
-    if any(within(claim.path, root) for root in KERNEL):
-        return f"'{claim.path}' lies where the kernel keeps its own files ({', '.join(KERNEL)}); {better}"
+    if _IN_KERNEL.match(claim.path):
+        return f"'{claim.path}' lies where the kernel keeps its own files ({', '.join(KERNEL)}); {_better(claim)}"
+    if claim.directory not in FILLED:
+        return None
     if claim.type == "DIRECTORY":
-        if claim.path in FILLED:
-            return f"'{claim.path}' is a directory that images fill themselves; {better}"
-    elif claim.directory in FILLED and not claim.single:
-        if claim.type is None:
-            better += "; if it is a directory, say so with type DIRECTORY"
-        return f"'{claim.path}' lies in '{claim.directory}', which images fill themselves; {better}"
+        return f"'{claim.path}' is a directory that images fill themselves; {_better(claim)}"
+    if not claim.single:
+        unless = "" if claim.type else "; if it is a directory, say so with type DIRECTORY"
+        return f"'{claim.path}' lies in '{claim.directory}', which images fill themselves; {_better(claim)}{unless}"
     return None
+
+
+def _better(claim: Claim) -> str:
+    return f"use another path, such as '/data/{claim.path.rpartition('/')[2] or 'work'}'"
 
 
 def _find_conflicts(claims: Sequence[Claim], workdirs: Sequence[tuple[str, str]], faults: Faults) -> None:
@@ -131,8 +137,9 @@ def _find_conflicts(claims: Sequence[Claim], workdirs: Sequence[tuple[str, str]]
         return
     needed = [(claim.directory, claim.path, claim.where) for claim in claims]
     needed += [(path, path, where) for path, where in workdirs]
+    blocking_of = {one: next((up for up in upwards(one) if up in files), None) for one in {one[0] for one in needed}}
     for directory, path, where in needed:
-        blocking = next((up for up in upwards(directory) if up in files), None)
+        blocking = blocking_of[directory]
         if blocking is None:
             continue
         other = files[blocking].removeprefix("$.")

@@ -18,6 +18,8 @@ class PathError(ValueError):
 
 def flaw(text: str) -> str | None:
     """Why `text` can be in no path or URL (a control character, not UTF-8): a sentence's end, or None."""
+    if text.isprintable():
+        return None
     found = _CONTROL.search(text)
     if found:
         return f"holds the control character \\x{ord(found.group()):02x}; take it out"

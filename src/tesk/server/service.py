@@ -21,6 +21,7 @@ from tesk.plan.site import Capacity
 from tesk.server.app import create_app
 from tesk.server.listen import CannotServe, Listeners, listeners
 from tesk.server.logs import log_to_stderr
+from tesk.server.memory import keep_freed_memory
 from tesk.server.reload import Reloader
 from tesk.server.service_info import ServiceInfo
 from tesk.server.serving import serve_app
@@ -153,6 +154,7 @@ async def serve(
             def started() -> None:
                 notify(environ, "READY=1")
                 on_ready(url)
+                keep_freed_memory()
 
             try:
                 await serve_app(service.app, listening, stop, started, service.stop_work)

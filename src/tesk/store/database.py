@@ -70,6 +70,10 @@ class Database(Protocol):
     def near(self) -> bool:
         """Whether it is in this process, so that a row is found sooner than a thread is woken."""
 
+    @property
+    def readers(self) -> int:
+        """How many threads read best."""
+
     def connect(self, *, writing: bool, waiting: bool = True) -> Connection:
         """Open a connection in autocommit mode; one that is not `waiting` raises at once where there is a lock.
 
@@ -115,6 +119,7 @@ class SqliteDatabase:
 
     begin = "BEGIN IMMEDIATE"
     near = True
+    readers = 1  # all memory of SQLite is counted under one lock: two readers are slower than one
     schema_lock: str | None = None
     errors: tuple[type[Exception], ...] = (sqlite3.Error,)
 
@@ -174,6 +179,7 @@ class PostgresDatabase:
 
     begin = "BEGIN"
     near = False
+    readers = 2
     schema_lock: str | None = "SELECT pg_advisory_xact_lock(7883955)"
 
     def __init__(self, url: sa.URL) -> None:

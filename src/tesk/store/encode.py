@@ -7,6 +7,8 @@ import posixpath
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import msgspec
+
 from tesk.plan.model import Plan
 from tesk.store.model import NewTask, TaskLogBytes
 from tesk.taskmaster.report import ExecutorEnd, Report
@@ -18,7 +20,10 @@ __all__ = ["encode_json", "encode_log", "encode_task", "noted_log", "with_direct
 
 def encode_json(value: Any) -> bytes:
     """`value` as compact JSON in UTF-8; a half surrogate (from a file name that is not UTF-8) becomes `?`."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
 
 
 def encode_task(

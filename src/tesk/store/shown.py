@@ -14,7 +14,7 @@ from tesk.store.schema import attempts, bodies, tasks
 from tesk.tes.states import State
 from tesk.tes.views import View
 
-__all__ = ["Shown", "fragment", "whole"]
+__all__ = ["BETWEEN", "Shown", "fragment", "whole"]
 
 
 def fragment(json_object: bytes) -> bytes:
@@ -34,6 +34,10 @@ def whole(members: bytes) -> bytes:
     return b"{" + members.removeprefix(b",") + b"}"
 
 
+BETWEEN = b"},\n{"
+"""Between two tasks of a page. Stored JSON has no line breaks, so it is nowhere else."""
+
+
 class Shown:
     """How one dialect makes JSON. With `hide_canceling`, tasks in CANCELING are shown as RUNNING.
 
@@ -45,36 +49,33 @@ class Shown:
         self._hide_canceling = hide_canceling
 
     def task(self, view: View, source: sa.FromClause = tasks) -> sa.ColumnElement[bytes]:
-        """The task in a row of `source`, which has `seq`, `id`, `state` and `attempt`."""
-        pieces = [self._text('{"id":"'), self._raw(source.c.id), self._text('","state":"'), self._state(source)]
-        end = self._text("}")
+        """The members, without braces, of the task in a row of `source`, which has `seq`, `id`, `state` and `attempt`.
+
+        The body comes last: each `||` copies what stands before it.
+        """
+        pieces = [self._text('"id":"'), self._raw(source.c.id), self._text('","state":"'), self._state(source)]
         if view is View.MINIMAL:
-            pieces.append(self._text('"}'))
+            pieces.append(self._text('"'))
         else:
             body, logs = self._members(view, source)
-            some_logs = self._text(',"logs":[').concat(logs).concat(self._text("]}"))
-            pieces += [self._text('"'), body, sa.func.coalesce(some_logs, end)]
+            some_logs = self._text('","logs":[').concat(logs).concat(self._text("]"))
+            pieces += [sa.func.coalesce(some_logs, self._text('"')), body]
         joined = pieces[0]
         for piece in pieces[1:]:
             joined = joined.concat(piece)
         return sa.cast(joined, sa.LargeBinary) if self._sqlite else joined
 
     def page(self, rows: sa.Subquery) -> sa.Select[Any]:
-        """From `rows` of seq and task, newest first: one row of (how many, seq of the last, bytes of the last, all the
-        tasks joined by commas)."""
+        """From `rows` of seq and task, newest first: one row of (how many, seq of the last, all the tasks joined by
+        `BETWEEN`)."""
         task, seq = rows.c.task, rows.c.seq
+        between = self._text(BETWEEN.decode())
         if self._sqlite:
-            # Beside min(), SQLite takes a bare column from the row that has the minimum; group_concat goes through
-            # `rows` in their order.
-            return sa.select(
-                sa.func.count(),
-                sa.func.min(seq),
-                sa.func.length(task),
-                sa.cast(sa.func.group_concat(task), sa.LargeBinary),
-            )
-        sizes = sa.func.array_agg(_ordered(sa.func.octet_length(task), seq), type_=sa.ARRAY(sa.Integer))
-        joined = sa.func.string_agg(task, _ordered(self._text(","), seq.desc()))
-        return sa.select(sa.func.count(), sa.func.min(seq), sizes[1], joined)
+            joined: sa.ColumnElement[Any] = sa.func.group_concat(task, between)  # goes through `rows` in their order
+            joined = sa.cast(joined, sa.LargeBinary)
+        else:
+            joined = sa.func.string_agg(task, _ordered(between, seq.desc()))
+        return sa.select(sa.func.count(), sa.func.min(seq), joined)
 
     def _members(self, view: View, source: sa.FromClause) -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
         """The body, and the logs of all attempts or null. Looked up for each task, and so never sorted with it."""

@@ -16,7 +16,7 @@ from tesk.store.errors import KeyTaken, StoreError
 from tesk.store.lists import Filters
 from tesk.store.migrate import prepare
 from tesk.store.model import ActiveTask, Change, CreationKey, Event, NewTask, Page, Query, QueuedTask, TaskLogBytes
-from tesk.store.shown import fragment, whole
+from tesk.store.shown import BETWEEN, fragment, whole
 from tesk.store.statements import Statements
 from tesk.store.terms import after_prefix, name_term, tag_term
 from tesk.store.workers import Workers
@@ -50,17 +50,18 @@ class Store:
         """How messages call the database; never with a password."""
 
     @classmethod
-    async def open(cls, url_or_path: str | Path, *, readers: int = 2, hide_canceling: bool = False) -> Store:
+    async def open(cls, url_or_path: str | Path, *, readers: int | None = None, hide_canceling: bool = False) -> Store:
         """Open the database that `url_or_path` names, and make or migrate its schema.
 
         A path or a `sqlite:///` URL names a file, made with its directory where it is missing; a `postgresql://` URL a
-        database that is there. `readers` is the number of threads that read. With `hide_canceling`, tasks in CANCELING
-        are shown, and found, as RUNNING.
+        database that is there. `readers` is the number of threads that read; None takes what suits the database. With
+        `hide_canceling`, tasks in CANCELING are shown, and found, as RUNNING.
         """
         database = database_at(url_or_path)
         await asyncio.to_thread(prepare, database)
         statements = Statements(database.dialect, hide_canceling=hide_canceling)
-        return cls(database, Workers(database, readers), statements, hide_canceling=hide_canceling)
+        workers = Workers(database, database.readers if readers is None else readers)
+        return cls(database, workers, statements, hide_canceling=hide_canceling)
 
     async def close(self) -> None:
         """Finish what was asked for, and close every connection. No call may follow."""
@@ -139,7 +140,8 @@ class Store:
     async def get(self, id: str, view: View = View.MINIMAL) -> bytes | None:
         """The task as JSON, or None when there is none with this id."""
         statement = self._sql.get[view]
-        return _only(await self._workers.look_up(lambda cursor: statement.run(cursor, id=id).fetchone()))
+        row = await self._workers.look_up(lambda cursor: statement.run(cursor, id=id).fetchone())
+        return b"{%s}" % row[0] if row else None
 
     async def state(self, id: str) -> State | None:
         """The task's state, or None when there is no such task."""
@@ -160,11 +162,13 @@ class Store:
 
         def read(cursor: Cursor) -> Page:
             statement = self._sql.lists.statement(cursor, shape, values)
-            count, last, size, tasks = statement.run(cursor, limit=query.page_size + 1, **values).fetchone()
+            count, last, tasks = statement.run(cursor, limit=query.page_size + 1, **values).fetchone()
+            if not count:
+                return Page(b"[]", None)
             if count <= query.page_size:
-                return Page(b"[%s]" % (tasks or b""), None)
+                return Page(b"[{%s}]" % tasks, None)
             # One more was asked for, to see whether there is another page: it is that page's first.
-            return Page(b"".join((b"[", memoryview(tasks)[: -size - 1], b"]")), last + 1)
+            return Page(b"[{%s}]" % memoryview(tasks)[: tasks.rindex(BETWEEN)], last + 1)
 
         return await self._workers.read(read)
 

@@ -223,10 +223,20 @@ def take_unknown(model: BaseModel, at: str = "") -> Iterator[str]:
     if extra:
         yield from (f"{at}{name}" for name in extra)
         extra.clear()
-    for name, value in vars(model).items():
+    for name in _HOLDING.get(type(model), ()):
+        value = getattr(model, name)
         if isinstance(value, BaseModel):
             yield from take_unknown(value, f"{at}{name}.")
-        elif isinstance(value, list):
-            for index, one in enumerate(value):
-                if isinstance(one, BaseModel):
+        else:
+            for index, one in enumerate(value or ()):
+                if one.__pydantic_extra__ or type(one) in _HOLDING:
                     yield from take_unknown(one, f"{at}{name}[{index}].")
+
+
+_HOLDING: dict[type[BaseModel], tuple[str, ...]] = {
+    TesTask: ("inputs", "outputs", "resources", "executors", "logs"),
+    TesTaskLog: ("logs", "outputs"),
+    TesListTasksResponse: ("tasks",),
+    TesServiceInfo: ("type", "organization"),
+}
+"""The fields that hold other schemas."""
