@@ -126,13 +126,14 @@ class Space:
 
 
 @contextlib.contextmanager
-def new_space(cluster: Cluster, prefix: str = "tesk-test") -> Iterator[Space]:
-    """A namespace with a fresh name; afterwards it and all that was in it is gone."""
+def new_space(cluster: Cluster, prefix: str = "tesk-test", *, wait: bool = True) -> Iterator[Space]:
+    """A namespace with a fresh name; afterwards it and all that was in it is gone, or, without `wait`, going."""
     space = Space(cluster, f"{prefix}-{secrets.token_hex(4)}")
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space.name, "labels": _OURS}})
     try:
         cluster.apply(*make_rights(Installation("unused", space.name)))
         yield space
     finally:
-        cluster.kubectl("delete", "namespace", space.name, f"--timeout={int(_SETTLE)}s")
-        cluster.kubectl("delete", "persistentvolumes", "-l", f"tesk-test/namespace={space.name}")
+        how = f"--timeout={int(_SETTLE)}s" if wait else "--wait=false"
+        cluster.kubectl("delete", "namespace", space.name, how)
+        cluster.kubectl("delete", "persistentvolumes", "-l", f"tesk-test/namespace={space.name}", how)
