@@ -51,7 +51,7 @@ class Cluster:
         """kubectl with `args` and, on its stdin, `given`; does not raise."""
         program: list[str | Path] = ["kubectl"] if self.tool is None else [self.tool, "kubectl"]
         command = [*program, "--kubeconfig", self.kubeconfig, *args]
-        return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=100)
+        return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=150)
 
     def kubectl(self, *args: str | Path, given: str | None = None) -> str:
         """What kubectl prints for `args`. Raises KubectlError."""

@@ -20,7 +20,7 @@ from tests.kube.cluster import Cluster
 __all__ = ["Space", "new_space"]
 
 _OURS = {"tesk-test/part-of": "harness"}
-_SETTLE = 60.0
+_SETTLE = 90.0
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,17 @@ class Space:
     def run_pod(self, name: str, spec: Mapping[str, Any], *, seconds: float = 60.0) -> dict[str, Any]:
         """A pod that runs once, to its end; the pod, which stays."""
         one = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": self.name}}
-        self.cluster.apply({**one, "spec": {"restartPolicy": "Never", "enableServiceLinks": False, **spec}})
+        self.cluster.apply(
+            {
+                **one,
+                "spec": {
+                    "restartPolicy": "Never",
+                    "terminationGracePeriodSeconds": 1,
+                    "enableServiceLinks": False,
+                    **spec,
+                },
+            }
+        )
         end = time.monotonic() + seconds
         while (pod := self.get("pod", name))["status"]["phase"] not in ("Succeeded", "Failed"):
             assert time.monotonic() < end, f"the pod {name} does not end: {json.dumps(pod['status'], indent=1)}"
@@ -132,8 +142,12 @@ def new_space(cluster: Cluster, prefix: str = "tesk-test", *, wait: bool = True)
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space.name, "labels": _OURS}})
     try:
         cluster.apply(*make_rights(Installation("unused", space.name)))
+        # no pod can be made before the cluster has given the namespace its default account
+        space.kubectl("wait", "--for=create", "serviceaccount/default", f"--timeout={int(_SETTLE)}s")
         yield space
     finally:
+        # a namespace that goes looks again only after half the grace period of its pods
+        space.kubectl("delete", "jobs,pods", "--all", "--grace-period=1", "--wait=false")
         how = f"--timeout={int(_SETTLE)}s" if wait else "--wait=false"
         cluster.kubectl("delete", "namespace", space.name, how)
         cluster.kubectl("delete", "persistentvolumes", "-l", f"tesk-test/namespace={space.name}", how)
