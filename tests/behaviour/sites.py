@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -9,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,36 @@ from typing import Any
 from tesk.client import Client
 from tests.images import load_busybox
 
-__all__ = ["BACKENDS", "Place", "Site"]
+__all__ = ["BACKENDS", "Ground", "Place", "Site", "sentences"]
 
 READY_TIMEOUT = 60.0
 TASK_TIMEOUT = 60.0
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a place gives to one server: settings of its own, and what is `left` there of attempts.
+
+    `left` waits a moment for what is just being removed.
+    """
+
+    settings: Mapping[str, str]
+    left: Callable[[], list[str]]
+
+
+@contextlib.contextmanager
+def _state_directory(site: Site) -> Iterator[Ground]:
+    """A local backend keeps everything in the server's own state directory."""
+
+    def left() -> list[str]:
+        attempts = site.state / "attempts"
+        return sorted(str(one.relative_to(attempts)) for one in attempts.rglob("*"))
+
+    yield Ground({}, left)
+
+
+def _cores(count: int) -> dict[str, str]:
+    return {"TESK_LOCAL_CPU_CORES": str(count)}
 
 
 @dataclass(frozen=True)
@@ -28,11 +56,20 @@ class Place:
     """One way to run attempts: the server's settings for it, and an image that has a shell.
 
     `missing_image` is what the task's user is told for an image that is not there; None where images are not used.
+    `room` gives the settings with which so many tasks of one core run at once. `admits` says that the backend itself
+    knows how large its machine is, and starts tasks in order. `outlives_server`: attempts go on while no server runs.
+    `follows`: the streams of a running executor can be read. `patience` stretches the waits for what takes longer here.
     """
 
     settings: Mapping[str, str]
     image: str
     missing_image: str | None = None
+    prepare: Callable[[Site], AbstractContextManager[Ground]] = _state_directory
+    room: Callable[[int], Mapping[str, str]] = _cores
+    admits: bool = True
+    outlives_server: bool = False
+    follows: bool = True
+    patience: float = 1.0
 
 
 def _sandbox(_: Path) -> Place:
@@ -41,6 +78,35 @@ def _sandbox(_: Path) -> Place:
 
 def _podman(directory: Path) -> Place:
     return Place({"TESK_LOCAL_ENGINE": "podman"}, load_busybox(directory), "no container of image")
+
+
+def _kubernetes(_: Path) -> Place:
+    """The cluster whose node is this machine, since tasks name files of it."""
+    from tests.kube.cluster import find_cluster
+    from tests.kube.image import BUSYBOX, load_image
+    from tests.kube.place import prepare
+
+    cluster = find_cluster()
+    cluster.need_here()
+    # this cluster's volumes can be written by root only, and a missing image should not be waited for
+    settings = {
+        "TESK_BACKEND": "kubernetes",
+        "TESK_KUBERNETES_IMAGE": load_image(cluster),
+        "TESK_KUBERNETES_RUN_AS_USER": "0",
+        "TESK_KUBERNETES_KEEP_FINISHED": "0",
+        "TESK_KUBERNETES_START_TIMEOUT": "5",
+    }
+    return Place(
+        settings,
+        BUSYBOX,
+        "cannot be pulled",
+        prepare=lambda site: prepare(cluster, site.directory, site.files),
+        room=lambda count: {"TESK_KUBERNETES_MAX_ACTIVE": str(count)},
+        admits=False,
+        outlives_server=True,
+        follows=False,
+        patience=3.0,
+    )
 
 
 BACKENDS: dict[str, Callable[[Path], Place]] = {
@@ -59,6 +125,8 @@ class Site:
     settings: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     url: str = ""
+    ground: Ground | None = None
+    _given: ExitStack = field(default_factory=ExitStack)
 
     @property
     def files(self) -> Path:
@@ -78,6 +146,8 @@ class Site:
     def start(self) -> None:
         """Start the server and wait until it is ready."""
         self.files.mkdir(parents=True, exist_ok=True)
+        if self.ground is None:
+            self.ground = self._given.enter_context(self.place.prepare(self))
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("TESK_")},
             "TESK_STATE_DIRECTORY": str(self.state),
@@ -85,6 +155,7 @@ class Site:
             "TESK_SERVER_PORT": "0",
             "TESK_SERVER_ACCESS_LOG": "false",
             **self.place.settings,
+            **self.ground.settings,
             **self.settings,
         }
         errors = self.directory / "server.log"
@@ -102,6 +173,10 @@ class Site:
         line = self.process.stdout.readline().decode() if ready else ""
         assert "ready at" in line, f"the server did not start: {line}{errors.read_text()[-2000:]}"
         self.url = line.split()[-1]
+
+    def close(self) -> None:
+        """Give back what the place gave, once no server runs any more."""
+        self._given.close()
 
     def end(self, number: int) -> int:
         """End the server by a signal; its exit code."""
@@ -144,7 +219,7 @@ class Site:
     def wait(self, task_id: str, *states: str) -> dict[str, Any]:
         """The task once it is in one of `states`, or has ended if none is given."""
         wanted = states or ("COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED", "PREEMPTED")
-        end = time.monotonic() + TASK_TIMEOUT
+        end = time.monotonic() + TASK_TIMEOUT * self.place.patience
         with self.client as client:
             while time.monotonic() < end:
                 found = client.get(task_id, "MINIMAL")["state"]
@@ -158,9 +233,9 @@ class Site:
         return self.wait(self.create(task))
 
     def left(self) -> list[str]:
-        """What is left of attempts on disk."""
-        attempts = self.state / "attempts"
-        return sorted(str(one.relative_to(attempts)) for one in attempts.rglob("*"))
+        """What is left of attempts where they ran."""
+        assert self.ground is not None
+        return self.ground.left()
 
 
 def sentences(task: Mapping[str, Any]) -> str:

@@ -96,6 +96,10 @@ def test_a_url_that_the_site_does_not_allow_is_refused_before_anything_runs(site
 
 
 def test_a_task_larger_than_the_machine_is_refused_with_the_numbers(site: Site) -> None:
+    if not site.place.admits:
+        pytest.skip(
+            "this backend does not know how large the machines are; tests/kube tells what becomes of such a task"
+        )
     with pytest.raises(ClientError, match=r"(?s)4096.*8"):
         site.create(site.task("true", resources={"cpu_cores": 4096}))
 

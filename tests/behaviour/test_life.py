@@ -9,9 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.behaviour.sites import Site, sentences
+from tests.behaviour.sites import Place, Site, sentences
 
 NewSite = Callable[..., Site]
+
+
+def need_following(place: Place) -> None:
+    """Skip where the streams of a running executor cannot be read."""
+    if not place.follows:
+        pytest.skip("this backend does not show a running executor's streams yet")
+
+
+def need_admission(place: Place) -> None:
+    """Skip where something else than the backend decides which task starts next."""
+    if not place.admits:
+        pytest.skip("the cluster's scheduler, not the backend, decides which task has room")
 
 
 def running(marker: str) -> bool:
@@ -19,7 +31,7 @@ def running(marker: str) -> bool:
     return subprocess.run(["pgrep", "-f", f"sleep {marker}"], capture_output=True, check=False).returncode == 0
 
 
-def until(what: Callable[[], object], seconds: float = 20.0) -> None:
+def until(what: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until `what()` holds."""
     end = time.monotonic() + seconds
     while not what():
@@ -42,8 +54,8 @@ def test_cancel_while_running_leaves_nothing(site: Site) -> None:
     assert site.get(task_id)["state"] == "CANCELED"
 
 
-def test_cancel_while_queued_never_starts(own_site: NewSite) -> None:
-    site = own_site(TESK_LOCAL_CPU_CORES="1")
+def test_cancel_while_queued_never_starts(own_site: NewSite, place: Place) -> None:
+    site = own_site(**place.room(1))
     first = site.create(site.task("sleep", "98212"))
     marker = site.files / "ran"
     second = site.create(site.shell("touch /data/ran", outputs=[{"url": str(marker), "path": "/data/ran"}]))
@@ -81,6 +93,7 @@ def test_cancel_after_the_end_changes_nothing(site: Site) -> None:
 
 
 def test_logs_can_be_read_and_followed_while_the_executor_runs(site: Site) -> None:
+    need_following(site.place)
     task_id = site.create(site.shell("echo first; echo warning >&2; while [ ! -e /tmp/x ]; do sleep 0.05; done"))
     with site.client as client:
         until(lambda: b"".join(client.logs(task_id)) == b"first\n")
@@ -95,6 +108,7 @@ def test_logs_can_be_read_and_followed_while_the_executor_runs(site: Site) -> No
 
 
 def test_a_follower_sees_everything_to_the_last_line(site: Site) -> None:
+    need_following(site.place)
     script = "for i in 1 2 3 4 5; do echo line $i; sleep 0.07; done; seq 20000"
     wanted = "".join(f"line {i}\n" for i in range(1, 6)) + "".join(f"{i}\n" for i in range(1, 20001))
     task_id = site.create(site.shell(script))
@@ -104,8 +118,9 @@ def test_a_follower_sees_everything_to_the_last_line(site: Site) -> None:
     until(lambda: site.left() == [])
 
 
-def test_a_task_that_waits_can_be_followed_already(own_site: NewSite) -> None:
-    site = own_site(TESK_LOCAL_CPU_CORES="1")
+def test_a_task_that_waits_can_be_followed_already(own_site: NewSite, place: Place) -> None:
+    need_following(place)
+    site = own_site(**place.room(1))
     site.create(site.shell("sleep 1"))
     task_id = site.create(
         {"executors": [{"image": site.place.image, "command": ["echo", one]} for one in ("one", "two")]}
@@ -115,8 +130,9 @@ def test_a_task_that_waits_can_be_followed_already(own_site: NewSite) -> None:
         assert b"".join(client.logs(task_id, 1, follow=True)) == b"two\n"
 
 
-def test_tasks_wait_for_the_resources_they_declare_in_order(own_site: NewSite) -> None:
-    site = own_site(TESK_LOCAL_CPU_CORES="2")
+def test_tasks_wait_for_the_resources_they_declare_in_order(own_site: NewSite, place: Place) -> None:
+    need_admission(place)
+    site = own_site(**place.room(2))
     script = "echo start >>/data/x; sleep 0.2"
     tasks = [site.create(site.shell(script, resources={"cpu_cores": cores})) for cores in (2, 2, 1, 1)]
     ended = [site.wait(one) for one in tasks]
@@ -126,7 +142,7 @@ def test_tasks_wait_for_the_resources_they_declare_in_order(own_site: NewSite) -
     assert max(times[2][0], times[3][0]) <= min(times[2][1], times[3][1])
 
 
-def test_an_orderly_restart_starts_a_new_attempt_of_what_ran(own_site: NewSite) -> None:
+def test_an_orderly_restart_starts_a_new_attempt_of_what_ran_and_could_not_go_on(own_site: NewSite) -> None:
     site = own_site()
     task_id = site.create(
         site.shell("sleep 1.5; date >/data/out", outputs=[{"url": f"{site.files}/out", "path": "/data/out"}])
@@ -137,14 +153,19 @@ def test_an_orderly_restart_starts_a_new_attempt_of_what_ran(own_site: NewSite) 
     site.start()
     task = site.wait(task_id)
     assert task["state"] == "COMPLETE", task
-    assert len(task["logs"]) == 2
-    assert "attempt 1 was lost" in "\n".join(task["logs"][0]["system_logs"])
+    if site.place.outlives_server:
+        assert len(task["logs"]) == 1
+    else:
+        assert len(task["logs"]) == 2
+        assert "attempt 1 was lost" in "\n".join(task["logs"][0]["system_logs"])
     assert task["logs"][0]["end_time"]
     assert (site.files / "out").exists()
     assert site.wait(queued)["state"] == "COMPLETE"
 
 
-def test_attempts_have_an_end(own_site: NewSite) -> None:
+def test_attempts_have_an_end(own_site: NewSite, place: Place) -> None:
+    if place.outlives_server:
+        pytest.skip("attempts go on without the server here; the faults that end them are told in tests/kube")
     site = own_site(TESK_TASKS_MAX_ATTEMPTS="2")
     task_id = site.create(site.task("sleep", "98213"))
     for attempt in (1, 2):
@@ -179,8 +200,8 @@ def test_a_cancel_that_the_server_did_not_survive_is_carried_out(own_site: NewSi
 
 
 @pytest.mark.parametrize("count", [10, pytest.param(50, marks=pytest.mark.slow)])
-def test_running_tasks_survive_kill_9(own_site: NewSite, count: int) -> None:
-    site = own_site(TESK_LOCAL_CPU_CORES="50")
+def test_running_tasks_survive_kill_9(own_site: NewSite, place: Place, count: int) -> None:
+    site = own_site(**place.room(50))
     tasks = {}
     for number in range(count):
         code = 3 if number % 5 == 4 else 0
@@ -192,8 +213,8 @@ def test_running_tasks_survive_kill_9(own_site: NewSite, count: int) -> None:
                 outputs=[{"url": f"{site.files}/{number}", "path": "/data/out"}],
             )
         )
-    for one in tasks.values():
-        site.wait(one, "RUNNING")
+    for one in tasks.values():  # where they start one after the other, the first may have ended by then
+        site.wait(one, "RUNNING", "COMPLETE", "EXECUTOR_ERROR")
     site.kill()
     site.start()
     for number, one in tasks.items():

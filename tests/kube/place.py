@@ -1,0 +1,33 @@
+"""What one server of the behaviour suite gets on a cluster: a namespace, rights, and its directory of files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.behaviour.sites import Ground
+from tests.kube.cluster import Cluster
+from tests.kube.space import new_space
+
+__all__ = ["prepare"]
+
+_SETTLE = 30.0
+"""Seconds that the garbage collector and the kubelet may take to remove what an attempt had."""
+
+
+@contextlib.contextmanager
+def prepare(cluster: Cluster, directory: Path, files: Path) -> Iterator[Ground]:
+    """A namespace in which the server has only the rights of its Role, and pods see `files` under its own path.
+
+    The server's kubeconfig comes to lie in `directory`.
+    """
+    with new_space(cluster, "behaviour", wait=False) as space:
+        settings = {
+            "TESK_KUBERNETES_KUBECONFIG": str(space.kubeconfig("tesk", directory)),
+            "TESK_KUBERNETES_NAMESPACE": space.name,
+            "TESK_KUBERNETES_EXECUTOR_SERVICE_ACCOUNT": "tesk-executor",
+            "TESK_KUBERNETES_FILE_VOLUMES": json.dumps([{"pvc": space.show(files), "path": str(files)}]),
+        }
+        yield Ground(settings, lambda: space.left(seconds=_SETTLE))
