@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,20 +38,33 @@ def _need_compiler() -> str:
     return found
 
 
-def build_launcher(directory: Path) -> Path:
+@contextlib.contextmanager
+def _directory() -> Iterator[Path]:
+    """Where programs are kept between runs, for one test process at a time."""
+    made = ROOT / "build" / "tests"
+    made.mkdir(parents=True, exist_ok=True)
+    with (made / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield made
+
+
+def build_launcher() -> Path:
     """The launcher, from the sources of this tree."""
     compiler = _need_compiler()
     if shutil.which("make") is None:
         pytest.skip("make is not installed (Debian: apt-get install make)")
-    made = directory / "launcher"
-    command = ["make", "-s", "-C", ROOT / "launcher", f"CC={compiler}", f"OUT={made}"]
-    subprocess.run(command, check=True, capture_output=True, text=True)
+    with _directory() as directory:
+        made = directory / "launcher"
+        command = ["make", "-s", "-C", ROOT / "launcher", f"CC={compiler}", f"OUT={made}"]
+        subprocess.run(command, check=True)
     return made
 
 
-def build_probe(directory: Path) -> Path:
+def build_probe() -> Path:
     """The program of probe.c."""
-    made = directory / "probe"
-    source = Path(__file__).parent / "probe.c"
-    subprocess.run([_need_compiler(), "-static", "-Os", "-s", "-D_GNU_SOURCE", "-o", made, source], check=True)
+    compiler, source = _need_compiler(), Path(__file__).parent / "probe.c"
+    with _directory() as directory:
+        made = directory / "probe"
+        if not made.exists() or made.stat().st_mtime <= source.stat().st_mtime:
+            subprocess.run([compiler, "-static", "-Os", "-s", "-D_GNU_SOURCE", "-o", made, source], check=True)
     return made

@@ -10,15 +10,15 @@ from tests.launcher.runner import Runner
 
 
 @pytest.fixture(scope="session")
-def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def launcher() -> Path:
     """The program."""
-    return build_launcher(tmp_path_factory.mktemp("launcher"))
+    return build_launcher()
 
 
 @pytest.fixture(scope="session")
-def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def probe() -> Path:
     """A static command that tells what it was given."""
-    return build_probe(tmp_path_factory.mktemp("probe"))
+    return build_probe()
 
 
 @pytest.fixture

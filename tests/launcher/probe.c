@@ -3,7 +3,7 @@
  *   probe ARGS...      its arguments, environment, directory, user, open files, signals and session
  *   probe exit N       ends so
  *   probe die N        by this signal
- *   probe catch N      says "ready", waits for signal N, says its number
+ *   probe catch        says "ready", waits for a signal, says its number
  *   probe cat          stdin to stdout
  *   probe both         "out" to stdout and "err" to stderr, without newlines
  *   probe eat N        takes N MiB of memory
@@ -65,16 +65,14 @@ static int tell_all(int count, char **arguments)
     return 0;
 }
 
-static int catch_one(int number)
+static int catch_one(void)
 {
     sigset_t all;
-    sigfillset(&all);
+    memset(&all, 0xff, sizeof all);
     sigprocmask(SIG_SETMASK, &all, NULL);
     puts("ready");
     fflush(stdout);
-    do
-        printf("caught %d\n", number = sigwaitinfo(&all, NULL));
-    while (number == SIGCHLD);
+    printf("caught %d\n", sigwaitinfo(&all, NULL));
     return 0;
 }
 
@@ -117,7 +115,7 @@ int main(int count, char **arguments)
     if (strcmp(what, "die") == 0)
         return raise(number);
     if (strcmp(what, "catch") == 0)
-        return catch_one(number);
+        return catch_one();
     if (strcmp(what, "cat") == 0)
         return cat();
     if (strcmp(what, "both") == 0)
