@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow contract bench check docs clean
+.PHONY: demo test test-slow test-kube contract bench check docs clean
 
 demo: $(READY)  ## serve, run real tasks on real files, show and check what came out
 	@$(BIN)/tesk demo
@@ -13,7 +13,11 @@ test: $(READY)  ## every test that this machine can run; the rest is skipped wit
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
 test-slow: $(READY)  ## the tests that take long: thousands of tasks, fifty at once, more histories
-	@$(BIN)/pytest -m slow $(PYTEST_ARGS)
+	@$(BIN)/pytest -m 'slow and not kube' $(PYTEST_ARGS)
+
+test-kube: $(READY)  ## the tests on a real cluster: that of KUBECONFIG, or the one that ../shared/kube starts
+	@$(BIN)/python -m tests.kube
+	@$(BIN)/pytest -m kube $(PYTEST_ARGS)
 
 contract: $(READY)  ## the server against the official document, by schemathesis in an environment of its own
 	@$(BIN)/python -m tests.contract $(CONTRACT_ARGS)

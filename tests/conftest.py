@@ -1,4 +1,4 @@
-"""What every test run prints: each reason for skipping once, with how many tests it skipped."""
+"""What every test run prints: the figures that tests measured, and each reason for skipping with how often it did."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from typing import Any
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Name what to install or allow for the tests that did not run."""
+    """Name what was measured (`record_property("figure", …)`), and what to install for the tests that did not run."""
+    figures = [
+        text
+        for report in terminalreporter.stats.get("passed", [])
+        for name, text in report.user_properties
+        if name == "figure"
+    ]
+    if figures:
+        terminalreporter.section("figures")
+        for text in figures:
+            terminalreporter.line(f"  {text}")
     reasons = Counter(
         report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", [])
     )

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["Answer", "S3Server", "WebServer", "answering", "cutting_wire", "s3_server", "web_server"]
+__all__ = ["Answer", "S3Server", "WebServer", "answering", "cutting_wire", "s3_server", "serving_s3", "web_server"]
 
 Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -65,15 +65,23 @@ def versitygw() -> str:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """An S3 server on a free port, for the whole session."""
+    with serving_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def serving_s3(directory: Path, host: str = "127.0.0.1") -> Iterator[S3Server]:
+    """An S3 server over `directory/data` on a free port of the address `host`; skips where there is no such program."""
     program = versitygw()
-    directory = tmp_path_factory.mktemp("s3")
-    port = _free_port()
-    server = S3Server(f"http://127.0.0.1:{port}", "tester", "tester-secret", directory)
-    command = [program, "--access", "tester", "--secret", "tester-secret", "--port", f"127.0.0.1:{port}"]
-    with open(tmp_path_factory.mktemp("s3-log") / "log", "wb") as log:
-        process = subprocess.Popen([*command, "posix", str(directory)], stdout=log, stderr=log)
+    data = directory / "data"
+    data.mkdir()
+    port = _free_port(host)
+    server = S3Server(f"http://{host}:{port}", "tester", "tester-secret", data)
+    command = [program, "--access", "tester", "--secret", "tester-secret", "--port", f"{host}:{port}"]
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen([*command, "posix", str(data)], stdout=log, stderr=log)
     try:
-        _wait_for(port, process)
+        _wait_for(host, port, process)
         yield server
     finally:
         process.terminate()
@@ -306,18 +314,18 @@ async def answering(answer: Conversation) -> AsyncIterator[str]:
         await asyncio.gather(*tasks)
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
+def _free_port(host: str) -> int:
+    with socket.create_server((host, 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+def _wait_for(host: str, port: int, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 15
     while time.monotonic() < deadline:
         if process.poll() is not None:
             pytest.fail(f"the S3 server ended with exit code {process.returncode} while it started")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
             return
         time.sleep(0.02)
     pytest.fail("the S3 server did not open its port within 15 seconds")

@@ -24,6 +24,7 @@ COMMANDS = [
     "logs",
     "profiles",
     "config",
+    "kubernetes",
     "completion",
 ]
 
