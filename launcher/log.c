@@ -32,6 +32,10 @@ static bool writable(int timeout)
 static void write_some(void)
 {
     size_t size = last - first < ATOMIC ? last - first : ATOMIC;
+    /* Whole lines where that can be: containerd rotates the log wherever one of its reads ended. */
+    const char *newline = memrchr(queue + first, '\n', size);
+    if (newline)
+        size = (size_t)(newline + 1 - (queue + first));
     ssize_t done = write(LOG, queue + first, size);
     if (done < 0 && errno != EAGAIN && errno != EINTR) {
         dead = true; /* nobody will ever read it: the log ends here, and the task does not */

@@ -87,6 +87,15 @@ def test_a_log_that_nobody_reads_loses_nothing_and_keeps_no_signal(run: Runner) 
     assert ran.kept is not None
 
 
+def test_a_reader_that_keeps_up_gets_whole_lines(run: Runner) -> None:
+    script = "i=0; while [ $i -lt 50 ]; do printf '%03000d\\n%03000d\\n%03000d\\n' 1 2 3; i=$((i+1)); sleep 0.01; done"
+    with run.start("sh", "-c", script, log_bytes=0) as process:
+        assert process.stdout is not None
+        parts = list(iter(lambda: os.read(process.stdout.fileno(), 1 << 16), b""))
+    assert len(parts) > 10
+    assert all(one.endswith(b"\n") for one in parts)
+
+
 def test_a_slow_reader_gets_everything(run: Runner) -> None:
     data = hashlib.md5()
     with run.start("sh", "-c", "yes abcdefg | head -c 800000; yes 1234 | head -c 200000 >&2") as process:

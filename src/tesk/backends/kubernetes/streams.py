@@ -15,13 +15,15 @@ from typing import Any, Literal
 from tesk.backends.excerpt import joined
 from tesk.taskmaster.steps import Usage
 
-__all__ = ["LauncherEnd", "StreamName", "Unframer", "read_end", "read_record", "record_size", "unframe"]
+__all__ = ["LauncherEnd", "StreamName", "Unframer", "read_end", "read_record", "record_lines", "record_size", "unframe"]
 
 StreamName = Literal["stdout", "stderr"]
 
 TAGS = {"stdout": (b"O ", b"o "), "stderr": (b"E ", b"e ")}
 """Of a line that ends as the stream's own line does, and of a piece whose newline is the frame's alone."""
 RECORD = b"R {"
+RUNTIME_LINE = 8192
+"""Runtimes cut longer lines, and the kubelet counts each piece: containerd at 16 KiB, CRI-O at 8 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +87,16 @@ def record_size(log_bytes: int) -> int:
     return 2 * 4 * (log_bytes + 6) // 3 + 200
 
 
+def record_lines(log_bytes: int) -> int:
+    """How many lines at the end of a log, as the kubelet counts them (`tailLines`), surely hold such a record."""
+    return record_size(log_bytes) // RUNTIME_LINE + 2
+
+
 def read_record(tail_of_log: bytes, limit: int) -> tuple[str, str] | None:
     """What the launcher kept of stdout and stderr, each at most `limit` bytes in the form of `tesk.backends.excerpt`.
 
-    `tail_of_log` ends where the log ends and begins with a line of it, at least `record_size` bytes before. None when
-    no whole record is there: the launcher was killed, or the log was cut.
+    `tail_of_log` ends where the log ends and begins with a line of it, at least `record_size` bytes before, which are
+    `record_lines` by the kubelet's count. None when no whole record is there: the launcher was killed, or the log cut.
     """
     if not tail_of_log.endswith(b"\n"):
         return None
