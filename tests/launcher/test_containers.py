@@ -219,7 +219,8 @@ def test_stop_is_heard(shell: Containers) -> None:
         started = time.monotonic()
         subprocess.run(["podman", "stop", "-t", "60", name], check=True, capture_output=True)
         assert time.monotonic() - started < 30
-        assert process.stdout.readline() == b"O stopped\n"
+        # The shell may say of its sleep, too, that it was terminated.
+        assert b"O stopped\n" in process.stdout.readlines()
     assert process.returncode == 3
 
 
