@@ -1,4 +1,4 @@
-"""Small container images for tests, made from static busybox with no engine and no registry."""
+"""Small container images for tests, made from static programs with no engine and no registry."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["IMAGE", "load_busybox"]
+__all__ = ["IMAGE", "find_debian", "load_busybox", "load_program", "need_podman"]
 
 IMAGE = "localhost/tesk-test-busybox:1"
+DEBIAN = "localhost/debian-python:12"
 
 
-def load_busybox(directory: Path) -> str:
-    """Load an image with busybox's programs into podman, once a machine, and give its name.
-
-    Skips where podman cannot start containers or static busybox is absent.
-    """
+def need_podman() -> None:
+    """Skips where podman cannot start containers."""
     if shutil.which("podman") is None:
         pytest.skip("podman is not installed (Debian: apt-get install podman runc)")
     probe = subprocess.run(
@@ -30,50 +28,84 @@ def load_busybox(directory: Path) -> str:
     if probe.returncode != 0:
         said = probe.stderr.decode().strip().splitlines()
         pytest.skip(f"podman cannot start a container here: {said[-1] if said else 'it said nothing'}")
+
+
+def load_busybox(directory: Path) -> str:
+    """Load an image with busybox's programs into podman, once a machine, and give its name.
+
+    Skips where podman cannot start containers or static busybox is absent.
+    """
+    need_podman()
     busybox = shutil.which("busybox")
     if busybox is None:
         pytest.skip("busybox is not installed (Debian: apt-get install busybox-static)")
-    known = subprocess.run(["podman", "image", "exists", IMAGE], check=False)
-    if known.returncode != 0:
-        archive = directory / "busybox.tar"
-        archive.write_bytes(_archive(Path(busybox)))
-        subprocess.run(["podman", "load", "-q", "-i", archive], check=True, capture_output=True)
-    return IMAGE
-
-
-def _archive(busybox: Path) -> bytes:
-    """A docker-archive with one layer."""
     applets = subprocess.run([busybox, "--list"], check=True, capture_output=True, text=True).stdout.split()
     layer = _tar(
         {
             "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
-            "bin/busybox": busybox.read_bytes(),
+            "bin/busybox": Path(busybox).read_bytes(),
         },
         directories=("bin", "etc", "home", "root", "usr", "var"),
         links={f"bin/{one}": "busybox" for one in applets if one != "busybox"},
     )
-    config = json.dumps(
+    config = {"Env": ["PATH=/bin"], "Entrypoint": ["/bin/echo", "the entrypoint must not run"]}
+    return _load(IMAGE, layer, config, directory)
+
+
+def load_program(program: Path, directory: Path) -> str:
+    """Load an image that holds one static program as /bin/NAME and no more: no shell, no libc, no /etc, no /tmp."""
+    data = program.read_bytes()
+    name = f"localhost/tesk-test-{program.name}:{hashlib.sha256(data).hexdigest()[:12]}"
+    layer = _tar({f"bin/{program.name}": data}, directories=("bin",), tmp=False)
+    return _load(name, layer, {"Env": ["PATH=/bin"], "WorkingDir": "/made/by the image"}, directory)
+
+
+def find_debian() -> str:
+    """The name of a Debian image that podman holds; skips where it holds none."""
+    if subprocess.run(["podman", "image", "exists", DEBIAN], check=False).returncode != 0:
+        pytest.skip(f"podman holds no image {DEBIAN} (any Debian will do: podman tag debian:12 {DEBIAN})")
+    return DEBIAN
+
+
+def _load(name: str, layer: bytes, config: dict[str, object], directory: Path) -> str:
+    if subprocess.run(["podman", "image", "exists", name], check=False).returncode != 0:
+        archive = directory / "image.tar"
+        archive.write_bytes(_archive(name, layer, config))
+        subprocess.run(["podman", "load", "-q", "-i", archive], check=True, capture_output=True)
+    return name
+
+
+def _archive(name: str, layer: bytes, config: dict[str, object]) -> bytes:
+    """A docker-archive with one layer."""
+    image = json.dumps(
         {
             "architecture": "amd64",
             "os": "linux",
-            "config": {"Env": ["PATH=/bin"], "Entrypoint": ["/bin/echo", "the entrypoint must not run"]},
+            "config": config,
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
         }
     ).encode()
-    manifest = json.dumps([{"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]).encode()
-    return _tar({"config.json": config, "layer.tar": layer, "manifest.json": manifest})
+    manifest = json.dumps([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]).encode()
+    return _tar({"config.json": image, "layer.tar": layer, "manifest.json": manifest})
 
 
-def _tar(files: dict[str, bytes], directories: tuple[str, ...] = (), links: dict[str, str] | None = None) -> bytes:
+def _tar(
+    files: dict[str, bytes],
+    directories: tuple[str, ...] = (),
+    links: dict[str, str] | None = None,
+    *,
+    tmp: bool = True,
+) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name in directories:
             entry = tarfile.TarInfo(name)
             entry.type, entry.mode = tarfile.DIRTYPE, 0o755
             archive.addfile(entry)
-        tmp = tarfile.TarInfo("tmp")
-        tmp.type, tmp.mode = tarfile.DIRTYPE, 0o1777
-        archive.addfile(tmp)
+        if tmp:
+            entry = tarfile.TarInfo("tmp")
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777
+            archive.addfile(entry)
         for name, data in files.items():
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(data), 0o755 if name.startswith("bin/") else 0o644

@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tesk.backends.excerpt import gap, joined
+
 __all__ = ["SEGMENT", "StreamReader", "StreamWriter", "excerpt", "redirect_flags"]
 
 SEGMENT = 1 << 20
@@ -98,7 +100,7 @@ class StreamReader:
     def _skip_to(self, number: int) -> bytes:
         left_out = number * SEGMENT - self.position
         self.position = number * SEGMENT
-        return _gap(left_out)
+        return gap(left_out)
 
     def _segment(self, number: int, offset: int, size: int) -> bytes:
         try:
@@ -117,10 +119,6 @@ class StreamReader:
         return sorted(int(one[len(prefix) :]) for one in names if one.startswith(prefix))
 
 
-def _gap(size: int) -> bytes:
-    return f"\n[... {size} bytes left out ...]\n".encode()
-
-
 def excerpt(directory: str, name: str, limit: int) -> str:
     """The stream as text of at most `limit` bytes: all of it, or its head and its tail with a line between.
 
@@ -129,13 +127,11 @@ def excerpt(directory: str, name: str, limit: int) -> str:
     reader = StreamReader(directory, name)
     size = reader.size()
     if size <= limit:
-        return b"".join(_all(reader, size)).decode("utf-8", "replace")
+        return joined(b"".join(_all(reader, size)), b"", size)
     head = reader.read(limit // 2)
     tail_size = limit - limit // 2
     reader.position = size - tail_size
-    tail = b"".join(_all(reader, tail_size))
-    text = head.decode("utf-8", "ignore") + _gap(size - len(head) - tail_size).decode()
-    return text + tail.decode("utf-8", "replace")
+    return joined(head, b"".join(_all(reader, tail_size)), size)
 
 
 def _all(reader: StreamReader, size: int) -> Iterator[bytes]:
