@@ -264,10 +264,11 @@ class Cluster:
         limit_bytes: int | None = None,
         follow: bool = False,
     ) -> AsyncIterator[bytes]:
-        """What the container has written, as its bytes are; with `follow`, until it ends. Not tried again.
+        """What the container has written, as the node kept it; with `follow`, until it ends. Not tried again.
 
-        Raises Refused (400) while the container has not started, and Gone when there is no such pod. A container that
-        is restarted begins anew. Close the iterator when you leave it early.
+        Nodes keep lines: containerd drops a carriage return before a line feed, and mixes stdout and stderr. A pod
+        without a node gives nothing, also with `follow`. Raises Refused (400) while the container has not started, and
+        Gone when there is no such pod. Close the iterator when you leave it early.
         """
         params = {"container": container}
         if tail_lines is not None:
