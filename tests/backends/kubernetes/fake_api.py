@@ -59,7 +59,8 @@ class Reply:
 
     async def raw(self, text: bytes) -> None:
         """Bytes of a watch that has begun."""
-        await self._write(b"%x\r\n%s\r\n" % (len(text), text))
+        if text:
+            await self._write(b"%x\r\n%s\r\n" % (len(text), text))
 
     async def end(self) -> None:
         """The watch's time is over, in order."""

@@ -56,8 +56,9 @@ class Watch(Generic[K, T]):
     deleted and made anew under its name is told as deleted, then added.
 
     While `synced` is False the server cannot be asked, and `objects` is what was known before; `problem` says why, and
-    `since` for how long (a time of `clock`). Also while synced `objects` may lag some milliseconds behind: before anything
-    is done because an object is absent, ask `Cluster.get`. May be used as `async with`, which waits for the first list.
+    `since` for how long (a time of `clock`). Also while synced `objects` may lag some milliseconds behind: before
+    anything is done because an object is absent, ask `Cluster.get`. May be used as `async with`, which waits for the
+    first list.
 
     The server ends each watch after about `renew_seconds`, and we go on where it stopped; a watch that has given no
     byte for `grace_seconds` longer is taken for dead.
