@@ -80,6 +80,28 @@ async def test_error_is_not_absence() -> None:
         assert len(api.asked) == 1
 
 
+NO_RIGHT = says(status(403, "Forbidden", 'jobs is forbidden: User "x" cannot create resource "jobs"'), 403)
+
+
+async def test_lack_of_rights_is_not_believed_while_the_server_starts() -> None:
+    async with fake_api(breaks, NO_RIGHT, NO_RIGHT, says(config_map("one"))) as api, api.cluster() as cluster:
+        assert await cluster.get(ConfigMap, "one") is not None
+        assert len(api.asked) == 4
+
+
+async def test_full_quota_is_believed_also_while_the_server_starts() -> None:
+    full = says(status(403, "Forbidden", "pods is forbidden: exceeded quota: few"), 403)
+    async with fake_api(breaks, full) as api, api.cluster() as cluster:
+        with pytest.raises(Refused, match="exceeded quota"):
+            await cluster.create(ours("one"))
+
+
+async def test_lack_of_rights_that_lasts_ends_with_the_callers_time() -> None:
+    async with fake_api(breaks, NO_RIGHT) as api, api.cluster() as cluster:
+        with pytest.raises(Refused, match="cannot create resource"):
+            await cluster.get(ConfigMap, "one", within=0.5)
+
+
 async def test_create_whose_answer_was_lost_is_not_made_twice() -> None:
     exists = says(status(409, "AlreadyExists"), 409)
     async with fake_api(breaks, exists, says(config_map("one", "5"))) as api, api.cluster() as cluster:

@@ -133,6 +133,28 @@ async def test_cut_watch_goes_on_where_it_was_and_says_while_it_cannot_look() ->
         assert heard == [("added", "one="), ("added", "two=")]
 
 
+async def test_version_forgotten_after_a_break_never_counts_as_a_view() -> None:
+    believed = []
+
+    async def accepts_then_forgets(asked: Asked, reply: Reply) -> None:
+        await reply.begin()
+        await asyncio.sleep(0.1)
+        believed.append(watch.synced)
+        await reply.tell(event("ERROR", status(410, "Expired")))
+
+    answers = (lists("5"), watches(then="cut"), accepts_then_forgets, lists("9", config_map("new")), watches())
+    async with fake_api(*answers) as api, watching(api) as (watch, _):
+        await until(lambda: "new" in watch.objects and watch.synced)
+        assert believed == [False]
+
+
+async def test_watch_without_news_is_a_view_again_soon_after_a_break() -> None:
+    async with fake_api(lists("5"), watches(then="cut"), watches()) as api, watching(api) as (watch, _):
+        await until(lambda: not watch.synced)
+        await until(lambda: watch.synced, 2.0)
+        assert api.lists() == 1
+
+
 async def test_error_event_that_is_no_410_lists_again() -> None:
     failing = watches(event("ERROR", status(500, "InternalError")))
     async with (

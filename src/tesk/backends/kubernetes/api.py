@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -28,6 +29,7 @@ K = TypeVar("K")
 _LONGEST_TRY = 30.0
 _LONGEST_OPENING = 20.0
 _LONGEST_SENTENCE = 1000
+_START_SECONDS = 20.0
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20),
@@ -95,10 +97,17 @@ def decode(data: bytes | msgspec.Raw, kind: type[K]) -> K:
 
 
 class Api:
-    """Sends calls. `sent` counts requests by method and collection, such as `POST jobs`, tries and watches included."""
+    """Sends calls.
 
-    def __init__(self, client: httpx2.AsyncClient, pace: Pace) -> None:
+    A server that has just started does not know every Role yet, and refuses what it will allow a second later (seen on
+    Kubernetes 1.34). So a lack of rights soon after the server was away counts as a fault that may pass.
+
+    `sent` counts requests by method and collection, such as `POST jobs`, tries and watches included."""
+
+    def __init__(self, client: httpx2.AsyncClient, pace: Pace, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
+        self._clock = clock
+        self._away: float | None = None
         self._pace = pace
         self.sent: Counter[str] = Counter()
 
@@ -118,7 +127,7 @@ class Api:
             except Unreachable as error:
                 await deadline.pause(error, error.retry_after)
             except Refused as error:
-                if not _passing(call, error):
+                if not self._passing(call, error):
                     raise
                 await deadline.pause(error)
 
@@ -140,7 +149,7 @@ class Api:
             _keep_alive(answer)
             if not answer.is_success:
                 await self._read_refusal(call, answer)
-                raise _refusal(call, answer)
+                raise self._refusal(call, answer)
             yield self._blocks(call, answer)
         finally:
             await answer.aclose()
@@ -154,7 +163,7 @@ class Api:
         except (httpx2.HTTPError, ConfigError, TimeoutError) as error:
             raise self._unreachable(call, error) from error
         if not answer.is_success:
-            raise _refusal(call, answer)
+            raise self._refusal(call, answer)
         return answer.content
 
     def _build(self, call: Call, timeout: httpx2.Timeout | None) -> httpx2.Request:
@@ -187,18 +196,27 @@ class Api:
         except (httpx2.HTTPError, TimeoutError) as error:
             raise self._unreachable(call, error) from error
 
+    def _passing(self, call: Call, error: Refused) -> bool:
+        """Whether another try may cure it: a start, a token being renewed, a quota that several creates touch."""
+        if error.code == HTTPStatus.FORBIDDEN:
+            away = self._away is not None and self._clock() - self._away < _START_SECONDS
+            return away and '" cannot ' in error.said
+        if error.code == HTTPStatus.CONFLICT:
+            return call.method == "POST" and error.reason == "Conflict"
+        return error.code == HTTPStatus.UNAUTHORIZED
+
+    def _refusal(self, call: Call, answer: httpx2.Response) -> ClusterError:
+        error = _refusal(call, answer)
+        if answer.status_code >= 500:
+            self._away = self._clock()
+        return error
+
     def _unreachable(self, call: Call, error: Exception) -> Unreachable:
+        self._away = self._clock()
         if isinstance(error, ConfigError):
             return Unreachable(f"cannot {call.what}: {error}")
         cause = "no answer in time" if isinstance(error, TimeoutError | httpx2.TimeoutException) else str(error)
         return Unreachable(f"cannot {call.what}: the API server at {self.server}: {cause or type(error).__name__}")
-
-
-def _passing(call: Call, error: Refused) -> bool:
-    """Whether another try may cure it: a token that is being renewed, a quota that several creates touch at once."""
-    if error.code == HTTPStatus.UNAUTHORIZED:
-        return True
-    return call.method == "POST" and error.code == HTTPStatus.CONFLICT and error.reason == "Conflict"
 
 
 def _refusal(call: Call, answer: httpx2.Response) -> ClusterError:

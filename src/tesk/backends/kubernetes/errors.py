@@ -30,8 +30,7 @@ class Unreachable(ClusterError):
 class Refused(ClusterError):
     """The API server said no, and would again: rights, a quota, an object that is not valid.
 
-    `status` is the server's whole answer. A 403 may still pass, in two cases: a quota gets room, and a server that has
-    just started does not know every Role yet.
+    `status` is the server's whole answer. A 403 may still pass: a quota gets room, an operator grants a right.
     """
 
     def __init__(self, sentence: str, status: Status) -> None:

@@ -32,6 +32,7 @@ Tell = Callable[[Change, T], None]
 
 _LONG_ENOUGH = 1.0
 _LIST_SECONDS = 60.0
+_SETTLE_SECONDS = 0.5
 _LONGEST_EVENT = 32 << 20
 
 
@@ -197,9 +198,14 @@ class Watch(Generic[K, T]):
         path = path_of(self._kind, self._cluster.namespace)
         call = Call(f"watch {kind_of(self._kind)}s", "GET", path, params)
         async with self._cluster.api.stream(call, silence=seconds + self._grace) as blocks:
-            self._found()
-            async for line in _lines(blocks):
-                self._take(line)
+            # A server accepts a version that it has forgotten, and says so in the first line.
+            settled = asyncio.get_running_loop().call_later(_SETTLE_SECONDS, self._found)
+            try:
+                async for line in _lines(blocks):
+                    self._take(line)
+                    self._found()
+            finally:
+                settled.cancel()
 
     def _take(self, line: bytes) -> None:
         event = decode(line, _Event)
