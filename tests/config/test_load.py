@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tesk.backends.kubernetes.options import Allowed, KubernetesOptions, Requirements, SecretMount, Toleration
 from tesk.config import Config, ConfigError, Source, changed_keys, load, load_with_sources
 from tesk.config.keys import keys
 from tesk.config.places import default_state_directory
-from tesk.plan.site import Capacity
+from tesk.plan.site import MISSING_OUTPUTS, Capacity, Parameter
 
 HOME = {"HOME": "/home/ada"}
 
@@ -117,6 +120,111 @@ def test_a_fault_names_file_line_and_what_to_change(write, text, fault):
     write(text)
     (found,) = faults()
     assert found.startswith(fault)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            "tolerations: [{kee: a}]",
+            'kubernetes.tolerations[0].kee is "a"; nothing of this name belongs there; take it out',
+        ),
+        (
+            "tolerations: [{operator: Exist}]",
+            'kubernetes.tolerations[0].operator is "Exist"; give one of: Exists, Equal',
+        ),
+        ("tolerations: {a: b}", 'kubernetes.tolerations is {"a": "b"}; give a list'),
+        ("executor_secret: {mount_path: /x}", 'kubernetes.executor_secret is {"mount_path": "/x"}; it needs \'name\''),
+        ("executor_secret: x", 'kubernetes.executor_secret is "x"; give a map, such as {name: value}'),
+        ("labels: {a: 1}", "kubernetes.labels.a is 1; give text (in quotes, if it looks like something else)"),
+        ("labels: {tesk/x: a}", 'kubernetes.labels is {"tesk/x": "a"}; \'tesk/x\' is set by tesk itself; take it out'),
+        ("labels: [a]", 'kubernetes.labels is ["a"]; give a map, such as {name: value}'),
+        (
+            "node_selector: {a b: x}",
+            "kubernetes.node_selector.a b is \"a b\"; 'a b' is not a key of Kubernetes' labels",
+        ),
+        (
+            "filer_resources: {limits: {cpu: ten}}",
+            "kubernetes.filer_resources.limits.cpu is \"ten\"; give quantities in quotes, such as '500m' or '64Mi'",
+        ),
+        ("file_volumes: [{pvc: a, path: b}]", 'kubernetes.file_volumes[0].path is "b"; give absolute paths'),
+        (
+            "security_context: {runasuser: 5}",
+            "kubernetes.security_context is {\"runasuser\": 5}; 'runasuser' is no key of a securityContext; ",
+        ),
+        ("layout: pods", 'kubernetes.layout is "pods"; give one of: jobs'),
+        ("max_active: 0", "kubernetes.max_active is 0; give at least 1"),
+        ("run_as_user: -1", "kubernetes.run_as_user is -1; give at least 0"),
+        ("namespace: A_b", 'kubernetes.namespace is "A_b"; give the name of a Kubernetes object'),
+        (
+            "allowed: {toleration_profiles: {spot: [{effect: Never}]}}",
+            'kubernetes.allowed.toleration_profiles.spot[0].effect is "Never"; '
+            "give one of: NoSchedule, PreferNoSchedule, NoExecute",
+        ),
+    ],
+)
+def test_a_fault_in_a_list_or_a_map_names_the_place_in_it(write, text, fault):
+    write(f"kubernetes:\n  {text}\n")
+    (found,) = faults()
+    assert found.startswith(f"tesk.yaml:2: {fault}")
+
+
+def test_a_cluster_needs_an_image_of_tesk_and_volumes_for_its_file_roots(write):
+    assert faults({**HOME, "TESK_BACKEND": "kubernetes"}) == (
+        "default: kubernetes.image is empty; name tesk's own image, which taskmasters and filers run in",
+    )
+    write(
+        "backend: kubernetes\nstorage:\n  file_roots: [/a/b, /ab]\n"
+        "kubernetes:\n  image: tesk:1\n  file_volumes: [{pvc: x, path: /a}]\n"
+    )
+    assert faults() == (
+        "tesk.yaml:3: storage.file_roots names /ab, which lies in no volume of kubernetes.file_volumes;"
+        " filers could not see it",
+    )
+    assert load(None, {**HOME, "TESK_STORAGE_FILE_ROOTS": "/a/b"}).storage.file_roots == ("/a/b",)
+
+
+def test_lists_and_maps_of_a_cluster_can_be_variables(tmp_path):
+    environ = {
+        **HOME,
+        "TESK_BACKEND": "kubernetes",
+        "TESK_KUBERNETES_IMAGE": "tesk:1",
+        "TESK_KUBERNETES_TOLERATIONS": '[{"key": "a", "operator": "Exists", "tolerationSeconds": 5}]',
+        "TESK_KUBERNETES_LABELS": "{team: genomes}",
+        "TESK_KUBERNETES_TASKMASTER_RESOURCES_REQUESTS": '{"cpu": "5m"}',
+        "TESK_KUBERNETES_EXECUTOR_SECRET": '{"name": "licence"}',
+        "TESK_KUBERNETES_SCRATCH_GB": "2.5",
+        "TESK_KUBERNETES_MAX_RUNTIME": "60",
+        "TESK_KUBERNETES_ALLOWED_NODE_SELECTOR_KEYS": "disk, site.org/Zone",
+        "TESK_KUBERNETES_ALLOWED_TOLERATION_PROFILES": '{"spot": [{"key": "spot"}]}',
+        "TESK_TASKS_LOG_BYTES": "1000",
+    }
+    config = load_with_sources(None, environ, directory=tmp_path).config
+    found = config.kubernetes_options()
+    assert found == KubernetesOptions(
+        image="tesk:1",
+        tolerations=(Toleration(key="a", operator="Exists", toleration_seconds=5),),
+        labels={"team": "genomes"},
+        taskmaster_resources=Requirements({"cpu": "5m"}, {"memory": "256Mi"}),
+        executor_secret=SecretMount("licence"),
+        scratch_bytes=2_500_000_000,
+        max_runtime=60,
+        allowed=Allowed(("disk", "site.org/Zone"), toleration_profiles={"spot": (Toleration(key="spot"),)}),
+        log_bytes=1000,
+    )
+    assert config.site(Capacity()).backend_parameters == {
+        "missing_outputs": MISSING_OUTPUTS,
+        "node_selector.disk": Parameter(name="node_selector.disk"),
+        "node_selector.site.org/zone": Parameter(name="node_selector.site.org/Zone"),
+        "toleration_profile": Parameter(values=("spot",)),
+        "max_runtime": Parameter("number", most=60),
+    }
+
+
+def test_the_defaults_of_a_cluster_are_those_of_its_options(tmp_path):
+    config = load_with_sources(None, HOME, directory=tmp_path).config
+    assert config.kubernetes_options() == KubernetesOptions()
+    assert set(config.site(Capacity()).backend_parameters) == {"missing_outputs"}
 
 
 def test_all_faults_come_at_once_in_the_order_of_the_lines(write):
@@ -313,3 +421,11 @@ def test_a_source_is_read_anew_each_time_and_the_keys_that_changed_are_known(wri
     changed = changed_keys(first, source.load().config)
     assert [key.dotted for key in changed] == ["service.name", "storage.file_roots"]
     assert changed_keys(first, first) == []
+
+
+def test_the_configuration_of_a_cluster_does_not_load_its_api_library():
+    code = (
+        "import sys; from tesk.config import load; load(None, {'HOME': '/', 'TESK_BACKEND': 'kubernetes',"
+        " 'TESK_KUBERNETES_IMAGE': 'x'}).kubernetes_options(); sys.exit('lightkube' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

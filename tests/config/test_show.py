@@ -16,6 +16,10 @@ def test_what_is_shown_can_be_loaded_again_and_means_the_same(tmp_path):
         "TESK_SERVICE_DESCRIPTION": "a: 'b' # \"c\" ä " + "long " * 100,
         "TESK_LOCAL_CPU_CORES": "0.5",
         "TESK_STORAGE_S3_REGION": "eu",
+        "TESK_KUBERNETES_TOLERATIONS": '[{"key": "yes", "tolerationSeconds": 5}]',
+        "TESK_KUBERNETES_EXECUTOR_SECRET": '{"name": "a"}',
+        "TESK_KUBERNETES_ALLOWED_TOLERATION_PROFILES": '{"x": [{"operator": "Exists"}]}',
+        "TESK_KUBERNETES_SECURITY_CONTEXT": "{fsGroup: null, capabilities: {drop: [ALL]}}",
     }
     loaded = load_with_sources(None, environ, directory=tmp_path)
     (tmp_path / "shown.yaml").write_text(to_yaml(loaded))

@@ -12,7 +12,7 @@ import pytest
 
 from tesk.plan.make import CannotPlan, Reason, make_plan, supported_parameters
 from tesk.plan.model import Delivery, Mount, Plan, Resources, Transfer
-from tesk.plan.site import Capacity, Site
+from tesk.plan.site import MISSING_OUTPUTS, Capacity, Parameter, Site
 from tesk.tes.models import TesTask, take_unknown
 
 CLIENTS = sorted((Path(__file__).parents[1] / "data" / "clients").glob("*.json"))
@@ -337,7 +337,7 @@ def parameters(strict: bool | None = None, **found: str) -> dict[str, Any]:
     return {"resources": {"backend_parameters": found, "backend_parameters_strict": strict}}
 
 
-WARN_SITE = Site(missing_outputs="warn", backend_parameters=frozenset({"missing_outputs", "vmsize"}))
+WARN_SITE = Site(missing_outputs="warn", backend_parameters={"missing_outputs": MISSING_OUTPUTS, "vmsize": Parameter()})
 
 
 @pytest.mark.parametrize(
@@ -392,6 +392,60 @@ def test_only_supported_parameters_may_be_stored_spelled_as_they_were() -> None:
     assert supported_parameters(sent, WARN_SITE) == {"VmSize": "a", "MISSING_outputs": "warn"}
     assert supported_parameters(task(), WARN_SITE) == {}
     assert supported_parameters(task(resources={}), WARN_SITE) == {}
+
+
+PARAMETERS = {
+    "missing_outputs": MISSING_OUTPUTS,
+    "gpu": Parameter("number", most=8),
+    "max_runtime": Parameter("number"),
+    "priority_class": Parameter(values=("low", "High", "high")),
+    "node_selector.site.org/disk": Parameter(name="node_selector.site.org/Disk"),
+}
+
+
+@pytest.mark.parametrize(
+    ("sent", "planned"),
+    [
+        ({}, {}),
+        ({"missing_outputs": "warn"}, {}),
+        ({"GPU": " 08"}, {"gpu": "8"}),
+        ({"priority_class": "LOW"}, {"priority_class": "low"}),
+        ({"priority_class": "high"}, {"priority_class": "high"}),
+        ({"node_selector.Site.org/disk": "SSD_1"}, {"node_selector.site.org/Disk": "SSD_1"}),
+    ],
+)
+def test_parameters_that_a_backend_acts_on_are_in_the_plan(sent: dict[str, str], planned: dict[str, str]) -> None:
+    found = plan(Site(backend_parameters=PARAMETERS), **parameters(True, **sent))
+    assert found.parameters == planned
+    assert Plan.from_json(found.to_json()) == found
+    assert ("parameters" in found.to_json()) == bool(planned)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("gpu", "0", "give a whole number from 1 to 8"),
+        ("gpu", "9", "give a whole number from 1 to 8"),
+        ("gpu", "-1", "give a whole number from 1 to 8"),
+        ("gpu", "1.5", "give a whole number from 1 to 8"),
+        ("gpu", "٣", "give a whole number from 1 to 8"),
+        ("gpu", "9" * 5000, "give a whole number from 1 to 8"),
+        ("max_runtime", "", "give a whole number from 1 to 2147483647"),
+        ("priority_class", "urgent", "use 'low' or 'High' or 'high'"),
+        (
+            "node_selector.site.org/disk",
+            "a b",
+            "give at most 63 of A-Z, a-z, 0-9, '-', '_' and '.', with a letter or digit first and last",
+        ),
+    ],
+)
+def test_a_value_that_the_site_does_not_allow_is_refused(name: str, value: str, wanted: str) -> None:
+    sentence = only_reason(
+        f"$.resources.backend_parameters['{name}']",
+        Site(backend_parameters=PARAMETERS),
+        **parameters(False, **{name: value}),
+    )
+    assert sentence.endswith(f"is not a value of {name}; {wanted}")
 
 
 def test_unknown_field_is_noted() -> None:

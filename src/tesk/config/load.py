@@ -6,7 +6,7 @@ import difflib
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,9 +142,13 @@ def _validate(
             here = here.setdefault(name, {})
         here[path[-1]] = value
     try:
-        return Config.model_validate(tree), []
+        config = Config.model_validate(tree)
     except ValidationError as error:
         return None, [_fault(one, values, sources) for one in error.errors(include_url=False)]
+    found = config.faults()
+    return (None if found else config), [
+        f"{sources.get(tuple(dotted.split('.')), 'default')}: {dotted} {fault}" for dotted, fault in found.items()
+    ]
 
 
 def _fault(error: Any, values: Mapping[tuple[str, ...], Any], sources: Mapping[tuple[str, ...], str]) -> str:
@@ -155,9 +159,28 @@ def _fault(error: Any, values: Mapping[tuple[str, ...], Any], sources: Mapping[t
     if path not in by_path:
         return f"{source}: '{'.'.join(path)}' is not a key"
     key, value = by_path[path], values.get(path)
+    inner = error["loc"][len(path) :]
+    if inner and (len(inner) > 1 or isinstance(inner[0], str)):
+        if error["type"] == "missing":
+            return f"{source}: {key.dotted}{_inside(inner[:-1])} is {_shown(error['input'])}; it needs '{inner[-1]}'"
+        return f"{source}: {key.dotted}{_inside(inner)} is {_shown(error['input'])}; {_wanted_inside(error)}"
     fault = f"{source}: {key.dotted} is {_shown(value)}; {_wanted(key, error)}"
     close = difflib.get_close_matches(str(value), key.choices, n=1)
     return f"{fault}; did you mean {close[0]}?" if close else fault
+
+
+def _inside(loc: Sequence[str | int]) -> str:
+    """Where in a key's value: `[0].name`."""
+    return "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in loc if one != "[key]")
+
+
+def _wanted_inside(error: Any) -> str:
+    match error["type"]:
+        case "extra_forbidden":
+            return "nothing of this name belongs there; take it out"
+        case "literal_error":
+            return "give one of: " + ", ".join(re.findall(r"'(\w+)'", error["ctx"]["expected"]))
+    return _said(error)
 
 
 def _shown(value: Any) -> str:
@@ -172,6 +195,8 @@ _WANTED = {
     "float_type": "give a number",
     "string_type": "give text (in quotes, if it looks like something else)",
     "tuple_type": "give a list",
+    "dict_type": "give a map, such as {name: value}",
+    "model_type": "give a map, such as {name: value}",
     "path_type": "give an absolute path",
     "finite_number": "give a number",
     "string_too_short": "give some text",
@@ -179,9 +204,11 @@ _WANTED = {
 
 
 def _wanted(key: Key, error: Any) -> str:
+    return f"give one of: {', '.join(key.choices)}" if key.choices else _said(error)
+
+
+def _said(error: Any) -> str:
     kind, context = error["type"], error.get("ctx") or {}
-    if key.choices:
-        return f"give one of: {', '.join(key.choices)}"
     if kind in _WANTED:
         return _WANTED[kind]
     if kind == "value_error":
@@ -190,7 +217,7 @@ def _wanted(key: Key, error: Any) -> str:
     limits |= {"less_than": ("lt", "less than"), "less_than_equal": ("le", "at most")}
     if kind in limits:
         name, words = limits[kind]
-        return f"give {words} {context[name]}"
+        return f"give {words} {context[name]:.10g}"
     return str(error["msg"]).lower()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os.path
 import re
 from collections.abc import Mapping
@@ -11,15 +10,19 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
+from tesk.backends.kubernetes.options import KubernetesOptions
 from tesk.config.errors import ConfigError
-from tesk.plan.site import Capacity, Site
-from tesk.storage import S3Options, StorageOptions
+from tesk.config.fields import Positive, Root, Section
+from tesk.config.kubernetes import KubernetesConfig
+from tesk.plan.site import MISSING_OUTPUTS, Capacity, Site
+from tesk.storage import StorageOptions, StorageSettings
 
 __all__ = [
     "Config",
     "ControllerConfig",
+    "KubernetesConfig",
     "LocalConfig",
     "S3Config",
     "ServerConfig",
@@ -34,12 +37,6 @@ def _directory(value: Path) -> Path:
     if not value.is_absolute():
         raise ValueError("give an absolute path")
     return Path(os.path.normpath(value))
-
-
-def _root(value: str) -> str:
-    if "\0" in value or not value.startswith("/"):
-        raise ValueError("give absolute paths")
-    return "/" + os.path.normpath(value).lstrip("/")
 
 
 def _origin(value: str) -> str:
@@ -71,18 +68,12 @@ def _time(value: str) -> str:
 
 
 Directory = Annotated[Path, Field(strict=False), AfterValidator(_directory)]
-Root = Annotated[str, AfterValidator(_root)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Url = Annotated[str, AfterValidator(_url)]
 Time = Annotated[str, AfterValidator(_time)]
-Positive = Annotated[float, Field(gt=0)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class ServerConfig(_Section):
+class ServerConfig(Section):
     """Where and how the server listens."""
 
     host: str = Field("127.0.0.1", min_length=1, description="The address to listen on.")
@@ -105,7 +96,7 @@ class ServerConfig(_Section):
     )
 
 
-class ServiceConfig(_Section):
+class ServiceConfig(Section):
     """What `GET /service-info` says (GA4GH service-info 1.0.0); changes take effect while the server runs."""
 
     id: str = Field("local.tesk", min_length=1, description="The service's id, in reverse domain notation.")
@@ -121,7 +112,7 @@ class ServiceConfig(_Section):
     environment: str = Field("", description="What kind of service this is: prod, test, dev, …")
 
 
-class StoreConfig(_Section):
+class StoreConfig(Section):
     """Where tasks are remembered."""
 
     url: str = Field(
@@ -131,7 +122,7 @@ class StoreConfig(_Section):
     )
 
 
-class S3Config(_Section):
+class S3Config(Section):
     """S3 beyond what the AWS environment variables and files already say."""
 
     endpoint_url: str = Field("", description="The address of an S3 service that is not Amazon's.")
@@ -139,7 +130,7 @@ class S3Config(_Section):
     anonymous: bool = Field(False, description="Read public buckets without credentials.")
 
 
-class StorageConfig(_Section):
+class StorageConfig(Section):
     """Where tasks may read and write, and how bytes are moved."""
 
     file_roots: Annotated[tuple[Root, ...], Field(strict=False)] = Field(
@@ -154,7 +145,7 @@ class StorageConfig(_Section):
     s3: S3Config = Field(default_factory=S3Config, description="S3.")
 
 
-class TasksConfig(_Section):
+class TasksConfig(Section):
     """How tasks are treated."""
 
     max_attempts: int = Field(
@@ -186,7 +177,7 @@ class TasksConfig(_Section):
     )
 
 
-class LocalConfig(_Section):
+class LocalConfig(Section):
     """The local backend: this machine."""
 
     engine: Literal["auto", "sandbox", "podman"] = Field(
@@ -204,7 +195,7 @@ class LocalConfig(_Section):
     )
 
 
-class ControllerConfig(_Section):
+class ControllerConfig(Section):
     """The loop between the store and the backend."""
 
     full_pass_seconds: Positive = Field(
@@ -213,7 +204,7 @@ class ControllerConfig(_Section):
     )
 
 
-class Config(_Section):
+class Config(Section):
     """The whole configuration. `state_directory` has no default here: `load` knows the platform's."""
 
     state_directory: Directory = Field(
@@ -221,13 +212,14 @@ class Config(_Section):
         " Default: systemd's $STATE_DIRECTORY; /var/lib/tesk for root; else $XDG_STATE_HOME/tesk or"
         " ~/.local/state/tesk (macOS: ~/Library/Application Support/tesk)."
     )
-    backend: Literal["local"] = Field("local", description="Where attempts run.")
+    backend: Literal["local", "kubernetes"] = Field("local", description="Where attempts run.")
     server: ServerConfig = ServerConfig()
     service: ServiceConfig = ServiceConfig()
     store: StoreConfig = StoreConfig()
     storage: StorageConfig = StorageConfig()
     tasks: TasksConfig = TasksConfig()
     local: LocalConfig = LocalConfig()
+    kubernetes: KubernetesConfig = KubernetesConfig()
     controller: ControllerConfig = ControllerConfig()
 
     @property
@@ -237,11 +229,37 @@ class Config(_Section):
 
     def site(self, capacity: Capacity) -> Site:
         """The site as `make_plan` sees it; `capacity` is what the backend found."""
+        on_kubernetes = self.backend == "kubernetes"
+        parameters = self.kubernetes.parameters() if on_kubernetes else {}
         return Site(
             file_roots=self.storage.file_roots,
             capacity=capacity,
+            capacity_of="the largest node" if on_kubernetes else "this machine",
             missing_outputs=self.tasks.missing_outputs,
             unknown_fields=self.tasks.unknown_fields,
+            backend_parameters={"missing_outputs": MISSING_OUTPUTS, **parameters},
+        )
+
+    def faults(self) -> dict[str, str]:
+        """What does not go together, although each value is right by itself: sentences, by the key to change."""
+        return self.kubernetes.faults(self.storage.file_roots) if self.backend == "kubernetes" else {}
+
+    def kubernetes_options(self) -> KubernetesOptions:
+        """What the Kubernetes backend is to know."""
+        return self.kubernetes.options(self.tasks.log_bytes)
+
+    @property
+    def storage_settings(self) -> StorageSettings:
+        """What is decided here about storage; no credentials."""
+        storage = self.storage
+        return StorageSettings(
+            file_roots=storage.file_roots,
+            stall_timeout=storage.stall_timeout,
+            attempts=storage.attempts,
+            parallelism=storage.parallel,
+            s3_endpoint=storage.s3.endpoint_url,
+            s3_region=storage.s3.region,
+            s3_anonymous=storage.s3.anonymous,
         )
 
     def storage_options(self, environ: Mapping[str, str]) -> StorageOptions:
@@ -249,20 +267,7 @@ class Config(_Section):
 
         Raises ConfigError for an AWS profile that is asked for but not there.
         """
-        storage = self.storage
         try:
-            found = StorageOptions.from_environment(environ, file_roots=storage.file_roots)
+            return self.storage_settings.options(environ)
         except ValueError as error:
             raise ConfigError([str(error)]) from error
-        keys = S3Options() if storage.s3.anonymous else found.s3
-        return dataclasses.replace(
-            found,
-            stall_timeout=storage.stall_timeout,
-            retries=storage.attempts - 1,
-            parallelism=storage.parallel,
-            s3=dataclasses.replace(
-                keys,
-                endpoint=storage.s3.endpoint_url or found.s3.endpoint,
-                region=storage.s3.region or found.s3.region,
-            ),
-        )

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from pydantic import BaseModel
+
 from tesk.config.keys import Key, keys, section_at
 from tesk.config.load import Loaded
 
@@ -79,12 +81,19 @@ def _markdown_lines() -> Iterator[str]:
         yield f"| `{key.dotted}`<br>`{key.variable}` | {default} | {meaning} |"
 
 
+def _plain(value: Any) -> Any:
+    """`value` as YAML knows it; in a part of it, what is not said is left out."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, BaseModel):
+        return {name: _plain(one) for name, one in value if name in value.model_fields_set}
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+
+
 def _yaml(value: Any) -> str:
     import yaml
 
-    if isinstance(value, Path):
-        value = str(value)
-    if isinstance(value, tuple):
-        value = list(value)
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=2**20, allow_unicode=True)
+    text: str = yaml.safe_dump(_plain(value), default_flow_style=True, width=2**20, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")

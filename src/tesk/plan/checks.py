@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from tesk.plan.model import MissingOutputs, Resources
 from tesk.plan.paths import flaw, is_unicode
 from tesk.plan.reasons import Faults
-from tesk.plan.site import Site
+from tesk.plan.site import Parameter, Site
 from tesk.tes.models import TesExecutor, TesResources, TesTask
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
 
 _GIGABYTE = 10**9
 _INT64_MAX = 2**63 - 1
+_WORD = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_LARGEST = 2**31 - 1
 _OF_THE_SERVER = ("id", "state", "logs", "creation_time")
 
 
@@ -113,13 +116,14 @@ def _bytes(gigabytes: float | None, most: int | None, field: str, of: str, site:
     return asked or None
 
 
-def check_parameters(task: TesTask, site: Site, faults: Faults) -> tuple[MissingOutputs, list[str]]:
-    """What the task's backend parameters decide, and a note for each that this site does not support.
+def check_parameters(task: TesTask, site: Site, faults: Faults) -> tuple[MissingOutputs, dict[str, str], list[str]]:
+    """What the task's backend parameters decide: what missing outputs do, what the backend acts on (`Plan.parameters`),
+    and a note for each that this site does not support.
 
     Keys are case-insensitive; with `backend_parameters_strict` an unsupported one is a reason (TES 1.1.0
     `tesResources.backend_parameters`).
     """
-    missing: MissingOutputs = site.missing_outputs
+    chosen: dict[str, str] = {}
     notes: list[str] = []
     seen: dict[str, str] = {}
     strict = bool(task.resources and task.resources.backend_parameters_strict)
@@ -133,16 +137,39 @@ def check_parameters(task: TesTask, site: Site, faults: Faults) -> tuple[Missing
                 faults.add(where, f"backend parameter '{key}' is not supported here; supported: {known}")
             else:
                 notes.append(f"backend parameter '{key}' is not supported here and was ignored")
-        elif small == "missing_outputs":
-            match value.lower():
-                case "fail":
-                    missing = "fail"
-                case "warn":
-                    missing = "warn"
-                case _:
-                    faults.add(where, f"'{value}' is not a value of missing_outputs; use 'fail' or 'warn'")
+        else:
+            rule = site.backend_parameters[small]
+            found = _value(value, rule)
+            if found is None:
+                faults.add(where, f"'{value}' is not a value of {small}; {_wanted(rule)}")
+            else:
+                chosen[rule.name or small] = found
         seen.setdefault(small, key)
-    return missing, notes
+    missing = chosen.pop("missing_outputs", site.missing_outputs)
+    return "warn" if missing == "warn" else "fail", chosen, notes
+
+
+def _value(value: str, rule: Parameter) -> str | None:
+    """`value` as the plan holds it, or None when `rule` does not allow it."""
+    if rule.values is not None:
+        return next((one for one in rule.values if one == value), None) or next(
+            (one for one in rule.values if one.lower() == value.lower()), None
+        )
+    if rule.kind == "word":
+        return value if _WORD.fullmatch(value) else None
+    digits = value.strip()
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
+        return None
+    number = int(digits)
+    return str(number) if 1 <= number <= (rule.most or _LARGEST) else None
+
+
+def _wanted(rule: Parameter) -> str:
+    if rule.values is not None:
+        return "use " + " or ".join(f"'{one}'" for one in rule.values)
+    if rule.kind == "word":
+        return "give at most 63 of A-Z, a-z, 0-9, '-', '_' and '.', with a letter or digit first and last"
+    return f"give a whole number from 1 to {rule.most or _LARGEST}"
 
 
 def supported_parameters(task: TesTask, site: Site) -> dict[str, str]:

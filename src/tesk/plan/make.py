@@ -49,7 +49,7 @@ class _Planner:
         inputs = self._inputs(task.inputs or [])
         outputs = self._outputs(task.outputs or [])
         resources = check_resources(task.resources, self.site, self.faults)
-        missing_outputs, about_parameters = check_parameters(task, self.site, self.faults)
+        missing_outputs, parameters, about_parameters = check_parameters(task, self.site, self.faults)
         executors = self._executors(task.executors, {one.path for one in self.claims if one.single})
         for index, volume in enumerate(task.volumes or []):
             self._claim(volume, "DIRECTORY", f"$.volumes[{index}]", make=True)
@@ -64,6 +64,7 @@ class _Planner:
             resources=resources,
             missing_outputs=missing_outputs,
             notes=(*notes, *about_parameters),
+            parameters=parameters,
         )
 
     def _path(self, path: str, where: str) -> str | None:

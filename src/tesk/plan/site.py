@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Capacity", "Site"]
+__all__ = ["MISSING_OUTPUTS", "Capacity", "Parameter", "Site"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +19,31 @@ class Capacity:
 
 
 @dataclass(frozen=True, slots=True)
+class Parameter:
+    """What a backend parameter may be set to.
+
+    `values` are the words allowed (case does not count); None allows any `kind`: a word that Kubernetes takes as a
+    label's value, or a whole number from 1 to `most`. `name` is how the plan calls the parameter, if not as the site
+    does: in small letters.
+    """
+
+    kind: Literal["word", "number"] = "word"
+    values: tuple[str, ...] | None = None
+    most: int | None = None
+    name: str = ""
+
+
+MISSING_OUTPUTS = Parameter(values=("fail", "warn"))
+"""`missing_outputs`, which every backend knows: what an output that is not there does to the task."""
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """What `make_plan` needs of the site's configuration.
 
     `file_roots` are the absolute, normalised directories below which `file://` URLs and bare paths may lie;
     none by default. `schemes` are the other URL schemes that storage can read and write. `backend_parameters`
-    are the names a task may use, in lower case. `capacity_of` is how sentences call what `capacity` measures.
+    are those a task may use, by name in lower case. `capacity_of` is how sentences call what `capacity` measures.
     """
 
     file_roots: tuple[str, ...] = ()
@@ -32,4 +52,4 @@ class Site:
     capacity_of: str = "this machine"
     missing_outputs: Literal["fail", "warn"] = "fail"
     unknown_fields: Literal["warn", "refuse"] = "warn"
-    backend_parameters: frozenset[str] = frozenset({"missing_outputs"})
+    backend_parameters: Mapping[str, Parameter] = field(default_factory=lambda: {"missing_outputs": MISSING_OUTPUTS})

@@ -4,11 +4,13 @@ for it.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = ["S3Options", "StorageOptions"]
+__all__ = ["S3Options", "StorageOptions", "StorageSettings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +59,42 @@ class StorageOptions:
         from tesk.storage.aws import s3_options
 
         return cls(file_roots=tuple(file_roots), s3=s3_options(os.environ if environ is None else environ))
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSettings:
+    """What an operator decides about storage. No secret is in it: it may travel to where files are moved.
+
+    `attempts` is how often a transfer is tried in all. `s3_endpoint` and `s3_region` empty: what AWS's own settings
+    say. The others are those of StorageOptions.
+    """
+
+    file_roots: tuple[str, ...] = ()
+    stall_timeout: float = 60.0
+    attempts: int = 3
+    parallelism: int = 8
+    s3_endpoint: str = ""
+    s3_region: str = ""
+    s3_anonymous: bool = False
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> StorageSettings:
+        """Settings from plain data, by field. Raises TypeError for a name that is no field."""
+        return cls(**{**data, "file_roots": tuple(data.get("file_roots", ()))})
+
+    def options(self, environ: Mapping[str, str] | None = None) -> StorageOptions:
+        """Storage as it works where `environ` holds the credentials; None is the process's own environment.
+
+        Raises ValueError, with a sentence, for an AWS profile that is asked for but not there.
+        """
+        found = StorageOptions.from_environment(environ, file_roots=self.file_roots)
+        keys = S3Options() if self.s3_anonymous else found.s3
+        return dataclasses.replace(
+            found,
+            stall_timeout=self.stall_timeout,
+            retries=self.attempts - 1,
+            parallelism=self.parallelism,
+            s3=dataclasses.replace(
+                keys, endpoint=self.s3_endpoint or found.s3.endpoint, region=self.s3_region or found.s3.region
+            ),
+        )

@@ -1,0 +1,290 @@
+"""The pods of an attempt: taskmaster, filers, executors. Pure: nothing here speaks to a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightkube.models.core_v1 import (
+    ConfigMapProjection,
+    Container,
+    DownwardAPIProjection,
+    DownwardAPIVolumeFile,
+    EmptyDirVolumeSource,
+    EnvFromSource,
+    EnvVar,
+    LocalObjectReference,
+    ObjectFieldSelector,
+    PersistentVolumeClaimVolumeSource,
+    PodSpec,
+    ProjectedVolumeSource,
+    SecretEnvSource,
+    SecretVolumeSource,
+    Toleration,
+    Volume,
+    VolumeMount,
+    VolumeProjection,
+)
+
+from tesk.backends.kubernetes import options as settings
+from tesk.backends.kubernetes.escape import escaped
+from tesk.backends.kubernetes.names import Owner, Phase, claim_name, plan_names
+from tesk.backends.kubernetes.options import KubernetesOptions
+from tesk.backends.kubernetes.resources import executor_resources, own_resources
+from tesk.backends.kubernetes.security import executor_security, own_security
+from tesk.plan.model import ExecutorPlan, Mount, Plan
+
+__all__ = [
+    "ATTEMPT_DIRECTORY",
+    "LAUNCHER_PROGRAM",
+    "LAUNCHER_TREE",
+    "OWNER_ANNOTATION",
+    "OWNER_FILE",
+    "SCRATCH_DIRECTORY",
+    "SCRATCH_TREE",
+    "executor_pod",
+    "filer_pod",
+    "launcher_directory",
+    "taskmaster_pod",
+]
+
+ATTEMPT_DIRECTORY = "/tesk/attempt"
+"""Where taskmasters and filers find the plan and the site (`tesk.backends.kubernetes.handout.read_attempt`)."""
+
+OWNER_FILE = "owner"
+"""The file there that holds the owner's uid, which nobody knew when the plan was written."""
+
+OWNER_ANNOTATION = "tesk/owner"
+
+SCRATCH_DIRECTORY = "/scratch"
+"""Where filers find the whole scratch volume."""
+
+SCRATCH_TREE, LAUNCHER_TREE = "scratch", "launcher"
+"""The two directories of the scratch volume: the files of the task, by container path; and the launcher."""
+
+LAUNCHER_PROGRAM = "/usr/local/bin/launcher"
+"""The launcher in our own image; `--install DIR` copies it to `DIR/launcher`."""
+
+_OUR_GRACE, _EXECUTOR_GRACE = 5, 10
+"""Seconds between SIGTERM and SIGKILL: taskmaster and filer have nothing to save; a command may write a last line."""
+
+
+def taskmaster_pod(owner: Owner, options: KubernetesOptions) -> PodSpec:
+    """The pod that runs the steps of an attempt; the only one with a service account's token."""
+    security = own_security(options)
+    container = Container(
+        name="taskmaster",
+        image=options.image,
+        imagePullPolicy=options.image_pull_policy,
+        args=["taskmaster", "--kubernetes", ATTEMPT_DIRECTORY],
+        resources=own_resources(options.taskmaster_resources, options.minimums),
+        securityContext=security.container,
+        volumeMounts=[_attempt_mount()],
+    )
+    return _pod(
+        options,
+        containers=[container],
+        volumes=[_attempt_volume(owner)],
+        restartPolicy="OnFailure",
+        serviceAccountName=options.taskmaster_service_account or None,
+        automountServiceAccountToken=True,
+        securityContext=security.pod,
+        terminationGracePeriodSeconds=_OUR_GRACE,
+    )
+
+
+def filer_pod(owner: Owner, plan: Plan, options: KubernetesOptions, phase: Phase) -> PodSpec:
+    """The pod that stages in or out: it sees all of scratch, the site's file volumes and the storage credentials."""
+    security = own_security(options)
+    files = [(f"files-{number}", one) for number, one in enumerate(options.file_volumes)]
+    container = Container(
+        name="filer",
+        image=options.image,
+        imagePullPolicy=options.image_pull_policy,
+        args=["filer", "--kubernetes", ATTEMPT_DIRECTORY, f"--{phase}"],
+        envFrom=_env_from(options.storage_secret),
+        resources=own_resources(options.filer_resources, options.minimums),
+        securityContext=security.container,
+        volumeMounts=[
+            _attempt_mount(),
+            VolumeMount(name="scratch", mountPath=SCRATCH_DIRECTORY),
+            *(
+                VolumeMount(name=name, mountPath=one.path, readOnly=True if one.read_only else None)
+                for name, one in files
+            ),
+        ],
+    )
+    return _pod(
+        options,
+        plan,
+        containers=[container],
+        volumes=[
+            _attempt_volume(owner),
+            _claim_volume("scratch", claim_name(owner.key)),
+            *(_claim_volume(name, one.pvc, read_only=one.read_only) for name, one in files),
+        ],
+        restartPolicy="Never",
+        serviceAccountName=options.executor_service_account or None,
+        automountServiceAccountToken=False,
+        securityContext=security.pod,
+        terminationGracePeriodSeconds=_OUR_GRACE,
+    )
+
+
+def executor_pod(owner: Owner, plan: Plan, options: KubernetesOptions, index: int) -> PodSpec:
+    """The pod of executor number `index`: the user's image and argv, started by the launcher, with no rights at all."""
+    executor, security = plan.executors[index], executor_security(options)
+    place = launcher_directory(plan)
+    from_scratch = bool(plan.mounts)
+    mounts = [_scratch_mount(one) for one in plan.mounts]
+    launcher = VolumeMount(
+        name="scratch" if from_scratch else "launcher",
+        mountPath=place,
+        subPath=LAUNCHER_TREE if from_scratch else None,
+        readOnly=True,
+    )
+    volumes = [_claim_volume("scratch", claim_name(owner.key)) if from_scratch else _empty_volume("launcher")]
+    secret = options.executor_secret
+    if secret is not None:
+        mounts.append(VolumeMount(name="secret", mountPath=secret.mount_path, readOnly=True))
+        volumes.append(Volume(name="secret", secret=SecretVolumeSource(secretName=secret.name)))
+    container = Container(
+        name="executor",
+        image=executor.image,
+        imagePullPolicy=options.image_pull_policy,
+        command=[escaped(one) for one in _launched(f"{place}/launcher", executor, options.log_bytes)],
+        env=[EnvVar(name=name, value=escaped(value)) for name, value in executor.env.items()] or None,
+        resources=executor_resources(plan, options),
+        securityContext=security.container,
+        volumeMounts=[*mounts, launcher],
+    )
+    account = plan.parameters.get("service_account") or options.executor_service_account
+    return _pod(
+        options,
+        plan,
+        containers=[container],
+        initContainers=None if from_scratch else [_launcher_container(options, place)],
+        volumes=volumes,
+        restartPolicy="Never",
+        activeDeadlineSeconds=_deadline(plan, options),
+        serviceAccountName=account or None,
+        automountServiceAccountToken=False,
+        securityContext=security.pod,
+        terminationGracePeriodSeconds=_EXECUTOR_GRACE,
+    )
+
+
+def launcher_directory(plan: Plan) -> str:
+    """Where executors find the launcher: `/.tesk`, unless the task itself has something there."""
+    taken = {one.path.split("/")[1] for one in plan.mounts}
+    names = (".tesk" + "-" * number for number in range(len(taken) + 1))
+    return "/" + next(one for one in names if one not in taken)
+
+
+def _launched(program: str, executor: ExecutorPlan, log_bytes: int) -> Sequence[str]:
+    said = {
+        "--stdin": executor.stdin,
+        "--stdout": executor.stdout,
+        "--stderr": executor.stderr,
+        "--workdir": executor.workdir,
+        "--log-bytes": str(log_bytes),
+    }
+    options = [text for name, value in said.items() if value for text in (name, value)]
+    return [program, *options, "--", *executor.command]
+
+
+def _launcher_container(options: KubernetesOptions, place: str) -> Container:
+    """Brings the launcher into a pod that has no scratch to find it in."""
+    return Container(
+        name="launcher",
+        image=options.image,
+        imagePullPolicy=options.image_pull_policy,
+        command=[LAUNCHER_PROGRAM, "--install", place],
+        resources=own_resources(options.taskmaster_resources, options.minimums),
+        securityContext=own_security(options).container,
+        volumeMounts=[VolumeMount(name="launcher", mountPath=place)],
+    )
+
+
+def _deadline(plan: Plan, options: KubernetesOptions) -> int | None:
+    """Seconds that an executor may take from when it has a node; the shorter of the site's and the task's.
+
+    A Job's own deadline would count the time in the queue, and would take the pod away with its log.
+    """
+    asked = plan.parameters.get("max_runtime")
+    said = [one for one in (options.max_runtime, int(asked) if asked else None) if one is not None]
+    return min(said) if said else None
+
+
+def _pod(options: KubernetesOptions, plan: Plan | None = None, **fields: Any) -> PodSpec:
+    """A pod with what all pods share; `plan` is given where the task's own choice of nodes counts.
+
+    Filers follow that choice too: a volume may be bound to the nodes that its first pod could run on.
+    """
+    parameters = {} if plan is None else plan.parameters
+    prefix = "node_selector."
+    chosen = {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
+    profile = options.allowed.toleration_profiles.get(parameters.get("toleration_profile", ""), ())
+    return PodSpec(
+        **fields,
+        enableServiceLinks=False,
+        imagePullSecrets=[LocalObjectReference(name=one) for one in options.image_pull_secrets] or None,
+        nodeSelector={**chosen, **options.node_selector} or None,
+        priorityClassName=parameters.get("priority_class"),
+        tolerations=[_toleration(one) for one in (*options.tolerations, *profile)] or None,
+    )
+
+
+def _toleration(one: settings.Toleration) -> Toleration:
+    return Toleration(
+        key=one.key or None,
+        operator=one.operator or None,
+        value=one.value or None,
+        effect=one.effect or None,
+        tolerationSeconds=one.toleration_seconds,
+    )
+
+
+def _scratch_mount(mount: Mount) -> VolumeMount:
+    return VolumeMount(
+        name="scratch",
+        mountPath=mount.path,
+        subPath=SCRATCH_TREE + mount.path,
+        readOnly=True if mount.read_only else None,
+    )
+
+
+def _attempt_mount() -> VolumeMount:
+    return VolumeMount(name="attempt", mountPath=ATTEMPT_DIRECTORY, readOnly=True)
+
+
+def _attempt_volume(owner: Owner) -> Volume:
+    """The plan's ConfigMaps and the owner's uid as one directory."""
+    uid = DownwardAPIVolumeFile(
+        path=OWNER_FILE, fieldRef=ObjectFieldSelector(fieldPath=f"metadata.annotations['{OWNER_ANNOTATION}']")
+    )
+    return Volume(
+        name="attempt",
+        projected=ProjectedVolumeSource(
+            sources=[
+                *(
+                    VolumeProjection(configMap=ConfigMapProjection(name=name))
+                    for name in plan_names(owner.key, owner.parts)
+                ),
+                VolumeProjection(downwardAPI=DownwardAPIProjection(items=[uid])),
+            ]
+        ),
+    )
+
+
+def _claim_volume(name: str, claim: str, *, read_only: bool = False) -> Volume:
+    source = PersistentVolumeClaimVolumeSource(claimName=claim, readOnly=True if read_only else None)
+    return Volume(name=name, persistentVolumeClaim=source)
+
+
+def _empty_volume(name: str) -> Volume:
+    return Volume(name=name, emptyDir=EmptyDirVolumeSource())
+
+
+def _env_from(secret: str) -> list[EnvFromSource] | None:
+    return [EnvFromSource(secretRef=SecretEnvSource(name=secret))] if secret else None
