@@ -162,7 +162,7 @@ async def test_a_backend_that_fails_to_take_any_is_not_asked_for_the_whole_queue
     house.backend.faults = dict.fromkeys(names, RuntimeError("a bug"))
     for name in names:
         await house.create(name)
-    await house.start()
+    await house.start(first_pause=60.0)
     await asyncio.sleep(0.5)
     assert house.backend.tries == names[:3]
 
