@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,36 @@ def test_output_comes_live_and_an_interrupt_ends_the_command_and_leaves_nothing(
     assert list(temporary.iterdir()) == []
     running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert f"sleep 612.{marker}" not in running
+
+
+def test_a_termination_at_any_moment_is_told_by_the_exit_code_and_leaves_nothing(tmp_path: Path) -> None:
+    chance = random.Random(17)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    began = time.monotonic()
+    assert run_tesk("run", "true", cwd=tmp_path).code == 0
+    whole = time.monotonic() - began
+    moments = sorted(chance.uniform(0.0, 1.1 * whole) for _ in range(8))
+    for moment in moments:
+        with start("run", "true", cwd=tmp_path, tmpdir=temporary) as process:
+            time.sleep(moment)
+            heard = hears_terminations(process.pid)
+            process.terminate()
+            _, err = process.communicate(timeout=30)
+        # before Python has come to our first line nobody can hear it, and nothing was begun
+        assert process.returncode in ((0, 130) if heard else (0, 130, -signal.SIGTERM)), (moment, err)
+        assert err == ("tesk: terminated\n" if process.returncode == 130 else "")
+        assert list(temporary.iterdir()) == []
+
+
+def hears_terminations(process: int) -> bool:
+    """Whether SIGTERM is caught or ignored there, or there is nothing left that it could end."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigCgt", "SigIgn"))]
+    return not masks or any(mask >> (signal.SIGTERM - 1) & 1 for mask in masks) or "State:\tZ" in status
 
 
 def test_a_reader_that_goes_away_ends_the_command(tmp_path: Path) -> None:

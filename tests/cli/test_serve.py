@@ -7,6 +7,7 @@ import os
 import socket
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 from tests.cli.command import Call, Server, run_tesk
@@ -125,3 +126,10 @@ def test_check_leaves_a_running_server_alone(server: Server, call: Call, tmp_pat
     assert findings(result.out)["store"][0] == "ok"
     assert sorted(os.listdir(state)) == before
     assert call("list", "--server", server.url).code == 0
+
+
+def test_a_server_of_this_machine_alone_answers_to_its_own_names(server: Server) -> None:
+    port = httpx.URL(server.url).port
+    for host, status in ((f"localhost:{port}", 200), ("127.0.0.1", 200), (f"evil.example:{port}", 421)):
+        answer = httpx.get(f"{server.url}/v1/service-info", headers={"Host": host})
+        assert answer.status_code == status, host

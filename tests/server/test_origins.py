@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from tesk.config import Config
 from tesk.config.models import ServerConfig
 from tesk.server.app import create_app
+from tesk.server.listen import Listeners, hosts_of
 
 from .conftest import TASK, Api
 
@@ -24,9 +26,9 @@ def allowing(api: Api, tmp_path: Path) -> Pages:
     """A client of the application with these `cors_origins`."""
 
     @asynccontextmanager
-    async def make(*origins: str) -> AsyncIterator[httpx.AsyncClient]:
+    async def make(*origins: str, hosts: frozenset[str] | None = None) -> AsyncIterator[httpx.AsyncClient]:
         config = Config(state_directory=tmp_path, server=ServerConfig(cors_origins=origins))
-        app = create_app(api.tasks, api.controller, config, secret=b"s", stopping=api.stopping)
+        app = create_app(api.tasks, api.controller, config, secret=b"s", stopping=api.stopping, hosts=hosts)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://tesk:8000") as http:
             yield http
 
@@ -79,6 +81,23 @@ async def test_a_preflight_allows_what_clients_send(allowing: Pages, method: str
     allowed = {one.strip().lower() for one in answer.headers["access-control-allow-headers"].split(",")}
     assert allowed >= set(wanted.split(","))
     assert "x-request-id" in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (preflight("POST", origin="https://other.example.org"), "'https://other.example.org' may not use this API"),
+        (preflight("PATCH"), "Web pages may use GET, HEAD, POST, DELETE."),
+        (preflight("POST", "x-mine"), "Web pages may send Authorization, "),
+    ],
+)
+async def test_a_refused_preflight_says_why(allowing: Pages, asked: dict[str, str], said: str):
+    async with allowing(PORTAL) as http:
+        answer = await http.options("/ga4gh/tes/v1/tasks", headers=asked)
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
+    assert said in answer.json()["detail"]
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert "Origin" in answer.headers["vary"].split(", ")
 
 
 async def test_errors_can_be_read_too(allowing: Pages, api: Api, monkeypatch):
@@ -144,3 +163,68 @@ async def test_a_page_may_change_something_only_from_an_allowed_origin(
 async def test_who_is_no_browser_needs_no_origin(allowing: Pages):
     async with allowing() as http:
         assert (await http.post("/v1/tasks", json=TASK)).status_code == 200
+
+
+OWN = frozenset({"localhost", "127.0.0.1", "[::1]", "tes.example.org"})
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("LocalHost:8000", 200),
+        ("localhost.:8000", 200),
+        ("127.0.0.1:8000", 200),
+        ("[::1]", 200),
+        ("[::1]:8000", 200),
+        ("tes.example.org:443", 200),
+        ("evil.example:8000", 421),
+        ("localhost.evil.example", 421),
+        ("localhost:8000:8000", 421),
+        ("[::1", 421),
+        ("", 421),
+    ],
+)
+async def test_a_name_that_is_not_the_servers_is_refused(allowing: Pages, api: Api, host: str, status: int):
+    """A page of evil.example, which resolves to 127.0.0.1 now, is of the same origin to its browser."""
+    before = await api.stored()
+    async with allowing(hosts=OWN) as http:
+        headers = {"Host": host, "Origin": f"http://{host}"}
+        read = await http.get("/ga4gh/tes/v1/service-info", headers=headers)
+        made = await http.post("/v1/tasks", json=TASK, headers=headers)
+        alive = await http.get("/healthz", headers=headers)
+    assert (read.status_code, made.status_code, alive.status_code) == (status, status, 200)
+    assert await api.stored() == before + (status == 200)
+    if status == 421:
+        assert "server.allowed_hosts" in made.json()["detail"]
+        assert made.json()["request_id"] == made.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("bound", "server", "own", "foreign"),
+    [
+        ("127.0.0.1", ServerConfig(), ["127.0.0.1", "localhost", "[::1]"], ["tes.example.org"]),
+        ("127.0.1.1", ServerConfig(host="Box"), ["box", "127.0.1.1", "localhost"], ["tes.example.org"]),
+        ("127.0.0.1", ServerConfig(allowed_hosts=("TES.example.org",)), ["tes.example.org", "localhost"], ["box"]),
+        ("0.0.0.0", ServerConfig(host="0.0.0.0", allowed_hosts=("[2001:db8::1]",)), ["[2001:db8::1]"], ["box"]),
+        ("0.0.0.0", ServerConfig(host="0.0.0.0"), None, []),
+        ("0.0.0.0", ServerConfig(), None, []),  # an inherited socket counts, not the setting
+        ("127.0.0.1", ServerConfig(allowed_hosts=("*",)), None, []),
+    ],
+)
+def test_which_names_are_the_servers(bound: str, server: ServerConfig, own: list[str] | None, foreign: list[str]):
+    with socket.socket() as one:
+        one.bind((bound, 0))
+        names = hosts_of(server, Listeners((one,)))
+    if own is None:
+        assert names is None
+    else:
+        assert names is not None
+        assert names >= set(own)
+        assert not names & set(foreign)
+
+
+@pytest.mark.parametrize("wrong", ["tes.example.org:443", "http://tes.example.org", "2001:db8::1", "a b", ""])
+def test_a_name_with_more_than_a_name_is_refused(wrong: str):
+    with pytest.raises(ValueError, match="without a port"):
+        ServerConfig(allowed_hosts=(wrong,))

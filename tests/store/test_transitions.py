@@ -7,9 +7,10 @@ import itertools
 from collections.abc import Mapping
 from contextlib import closing
 
+import pytest
 from tests.store.tasks import log, new_task, shown
 
-from tesk.store import ActiveTask, Change, Event, Store
+from tesk.store import ActiveTask, Change, Event, Store, TaskLogBytes, Unstorable
 from tesk.store.database import database_at
 from tesk.store.statements import Statements
 from tesk.tes.states import TERMINAL, State
@@ -115,6 +116,27 @@ async def test_a_terminal_state_and_its_log_never_change(store: Store) -> None:
         assert not await store.retry(state, 1, log("late"))
         assert await store.cancel(state) is state
         assert await words(store, state) == ["end"]
+
+
+async def test_why_a_task_waits_is_kept_while_it_is_queued_and_for_its_attempt_alone(store: Store) -> None:
+    await store.create(new_task("t", notes=("a note",)))
+    assert await store.apply([Change("t", 1, Q, log("quota"))]) == [True]
+    assert await store.apply([Change("t", 1, Q, log("node"))]) == [True]
+    assert (await shown(store, "t"))["state"] == "QUEUED"
+    assert await words(store, "t") == ["node"]
+    assert await store.retry("t", 1, log("lost"))
+    assert await store.apply([Change("t", 1, Q, log("late")), Change("t", 2, Q, log("quota again"))]) == [False, True]
+    assert await store.apply([Change("t", 2, R, log("running")), Change("t", 2, Q, log("late"))]) == [True, False]
+    assert await words(store, "t") == ["lost", "running"]
+    assert (await shown(store, "t"))["state"] == "RUNNING"
+
+
+async def test_what_the_database_refuses_to_keep_is_told_from_a_database_that_is_away(store: Store) -> None:
+    await store.create(new_task("t"))
+    nothing = TaskLogBytes(None)  # type: ignore[arg-type]
+    with pytest.raises(Unstorable, match="an error of tesk itself"):
+        await store.apply([Change("t", 1, R, nothing)])
+    assert await store.apply([Change("t", 1, R, log("running"))]) == [True]
 
 
 async def test_cancel_sets_canceling_once(store: Store) -> None:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 from tesk.plan.model import Plan
 from tesk.taskmaster.report import Report
 
-__all__ = ["Attempt", "AttemptKey", "Backend", "LogStream", "ReportSink"]
+__all__ = ["Attempt", "AttemptKey", "Backend", "BackendAway", "LogStream", "ReportSink"]
 
 LogStream = Literal["stdout", "stderr"]
 
@@ -22,6 +22,13 @@ class AttemptKey(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.task}-a{self.attempt}"
+
+
+class BackendAway(Exception):
+    """What runs the attempts does not answer now, and no attempt is at fault; one sentence for whoever runs the server.
+
+    The controller tries again, for as long as it takes, and ends no task for it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,9 @@ class Backend(Protocol):
 
     Every call is idempotent by key: names are deterministic and "already there" is success. A backend never ends an
     attempt on uncertainty: an error while looking is not an absence (law 2).
+
+    Any call may raise BackendAway. Another error that `offer` raises, time and again over some minutes, is taken for an
+    error of tesk itself with that one task and ends it.
     """
 
     async def start(self, sink: ReportSink, freed: Callable[[], None]) -> None:
@@ -56,12 +66,17 @@ class Backend(Protocol):
         """Every attempt this backend still holds, finished or not. An attempt that is not here is lost."""
 
     async def offer(self, attempt: Attempt) -> bool:
-        """Take the attempt and start it, or answer False when there is no room for it now."""
+        """Take the attempt and start it, or answer False when there is no room for it now.
+
+        While an attempt that was taken waits (for a node, for quota), its task is QUEUED; a report with that state may
+        say in its system_logs what it waits for.
+        """
 
     async def cancel(self, key: AttemptKey) -> None:
         """Begin to end the attempt; a report with state CANCELED follows once nothing of it is left.
 
-        A key the backend does not hold is reported CANCELED at once.
+        A key the backend does not hold is reported CANCELED at once. An attempt whose task has ended otherwise is
+        canceled too when the backend still reports on it.
         """
 
     async def forget(self, key: AttemptKey) -> None:

@@ -13,6 +13,24 @@ def main() -> None:
     """
     import sys
 
+    # The others begin nothing that a SIGTERM would leave behind; `serve` has its own way to end.
+    ends_in_order = sys.argv[1:2] == ["run"]
+    if ends_in_order:
+        from tesk.cli import terminate
+
+        terminate.end_at_once()
+    try:
+        _main()
+    except KeyboardInterrupt:  # while we were still importing
+        raise SystemExit(130) from None
+    finally:
+        if ends_in_order:
+            terminate.ignore()
+
+
+def _main() -> None:
+    import sys
+
     from tesk.cli.lean import importing
 
     # httpx would import its own command line, with rich and click: 0.1 s that each of our commands would pay

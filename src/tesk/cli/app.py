@@ -40,6 +40,7 @@ def tesk(
     """Run GA4GH TES tasks: a server, a client, and one command without either."""
 
 
+completion.use_our_scripts()
 app.command(cls=FlagsCommand)(run.run)
 app.command()(demo.demo)
 app.command()(serve.serve)

@@ -28,6 +28,11 @@ class Filters:
     name_prefix: str | None = None
     tags: tuple[str, ...] = ()
 
+    @classmethod
+    def given(cls, states: Sequence[State] | None, name_prefix: str | None, tags: Sequence[str] | None) -> Filters:
+        """From the options as a command has them, None where one was not given."""
+        return cls(tuple(states or ()), name_prefix, tuple(tags or ()))
+
     def __bool__(self) -> bool:
         return bool(self.states or self.name_prefix or self.tags)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import aclosing
@@ -13,6 +12,7 @@ from typing import Any, BinaryIO, Literal, TypeVar
 
 from tesk.cli.faults import FAILED, INTERRUPTED, CommandError
 from tesk.cli.screen import say
+from tesk.cli.terminate import end_by
 from tesk.client import AsyncClient, ClientError, ServerUnreachableError, Task
 from tesk.tes.states import TERMINAL, State
 
@@ -43,8 +43,10 @@ def run_until_interrupted(work: Coroutine[Any, Any, T]) -> T:
 
     Raises CommandError then.
     """
+    terminations = _Terminations()
+    end_by(terminations.ask)
     try:
-        return asyncio.run(_until_terminated(work))
+        return asyncio.run(terminations.end(work))
     except asyncio.CancelledError:
         raise CommandError("terminated", INTERRUPTED) from None
     except BrokenPipeError:
@@ -52,16 +54,29 @@ def run_until_interrupted(work: Coroutine[Any, Any, T]) -> T:
         raise CommandError("nobody reads the output any more", INTERRUPTED) from None
 
 
-async def _until_terminated(work: Coroutine[Any, Any, T]) -> T:
-    """Let the first SIGTERM cancel `work`, as asyncio does with SIGINT; further ones do not disturb its end."""
-    working = asyncio.create_task(work)
+class _Terminations:
+    """The first SIGTERM cancels the work, as asyncio does with SIGINT; further ones do not disturb its end."""
 
-    def terminate() -> None:
-        if not working.cancelling():
-            working.cancel()
+    def __init__(self) -> None:
+        self._asked = False
+        self._working: asyncio.Task[Any] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
-    return await working
+    def ask(self) -> None:
+        self._asked = True
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._working is not None and not self._working.cancelling():
+            self._working.cancel()
+
+    async def end(self, work: Coroutine[Any, Any, T]) -> T:
+        self._working = working = asyncio.create_task(work)
+        self._loop = asyncio.get_running_loop()
+        if self._asked:
+            self._cancel()
+        return await working
 
 
 async def run_to_end(client: AsyncClient, task: Mapping[str, Any]) -> Task:

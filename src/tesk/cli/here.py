@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import tempfile
@@ -57,8 +58,12 @@ async def run_here(
     logging.getLogger("tesk").addHandler(logging.NullHandler())
     logging.getLogger("tesk").propagate = False
     with tempfile.TemporaryDirectory(prefix="tesk-run-") as state:
-        config = configure(Path(state).resolve(), sorted({*roots, str(directory)}), engine)
-        async with open_service(config) as service:
-            transport = AppTransport(service.app)
-            async with AsyncClient("http://tesk", transport=transport) as client:
-                return await work(client)
+        try:
+            config = configure(Path(state).resolve(), sorted({*roots, str(directory)}), engine)
+            async with open_service(config) as service:
+                transport = AppTransport(service.app)
+                async with AsyncClient("http://tesk", transport=transport) as client:
+                    return await work(client)
+        finally:
+            # When we are cancelled, a thread goes on with what it does, and would make the directory anew.
+            await asyncio.get_running_loop().shutdown_default_executor()

@@ -48,7 +48,7 @@ def list_(
 
     if watch and all_pages:
         raise CommandError("--watch shows the newest tasks; give it --page-size instead of --all", USAGE)
-    filters = Filters(tuple(state or ()), name_prefix, tuple(tag or ()))
+    filters = Filters.given(state, name_prefix, tag)
     with connect(server, profile) as client:
         if watch:
             live = is_terminal() and not json

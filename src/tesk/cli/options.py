@@ -11,7 +11,7 @@ import typer
 from tesk.cli import complete
 from tesk.tes.states import State
 
-__all__ = ["AsJson", "ConfigFile", "NamePrefix", "Profile", "Server", "States", "Tags", "View", "tags_of"]
+__all__ = ["AsJson", "ConfigFile", "NamePrefix", "Profile", "Server", "States", "Tags", "UnendedIds", "View", "tags_of"]
 
 
 class View(StrEnum):
@@ -39,6 +39,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a l
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="Configuration file, instead of tesk.yaml here or in /etc/tesk."),
+]
+UnendedIds = Annotated[
+    list[str] | None, typer.Argument(help="Ids of tasks.", metavar="ID", autocompletion=complete.unended_ids)
 ]
 States = Annotated[
     list[State] | None,

@@ -11,7 +11,7 @@ import typer
 from tesk.cli import complete
 from tesk.cli.faults import FAILED, USAGE, CommandError
 from tesk.cli.filters import Filters, ids_or_filters
-from tesk.cli.options import AsJson, NamePrefix, Profile, Server, States, Tags, View, tags_of
+from tesk.cli.options import AsJson, NamePrefix, Profile, Server, States, Tags, UnendedIds, View, tags_of
 from tesk.tes.states import TERMINAL, State
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ def get(
 
 
 def cancel(
-    ids: Annotated[
-        list[str] | None, typer.Argument(help="Ids of tasks.", metavar="ID", autocompletion=complete.unended_ids)
-    ] = None,
+    ids: UnendedIds = None,
     state: States = None,
     name_prefix: NamePrefix = None,
     tag: Tags = None,
@@ -63,7 +61,7 @@ def cancel(
     from tesk.cli.screen import say
     from tesk.client import ServerUnreachableError
 
-    filters = Filters(tuple(state or ()), name_prefix, tuple(tag or ()))
+    filters = Filters.given(state, name_prefix, tag)
     ids_or_filters(ids, filters, "cancel")
     with connect(server, profile) as client:
         if not ids:
@@ -121,9 +119,7 @@ def _cancel_all(client: Client, ids: Sequence[str]) -> dict[str, ClientError]:
 
 
 def wait(
-    ids: Annotated[
-        list[str] | None, typer.Argument(help="Ids of tasks.", metavar="ID", autocompletion=complete.unended_ids)
-    ] = None,
+    ids: UnendedIds = None,
     state: States = None,
     name_prefix: NamePrefix = None,
     tag: Tags = None,
@@ -141,7 +137,7 @@ def wait(
     from tesk.cli.connect import connect
     from tesk.cli.screen import print_json, print_line
 
-    filters = Filters(tuple(state or ()), name_prefix, tuple(tag or ()))
+    filters = Filters.given(state, name_prefix, tag)
     ids_or_filters(ids, filters, "wait")
 
     def changed(task_id: str, state: str) -> None:

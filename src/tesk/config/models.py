@@ -49,6 +49,14 @@ def _origin(value: str) -> str:
     return value
 
 
+def _host(value: str) -> str:
+    """A name or address as it stands in a URL, without a port; letters count as small ones."""
+    small = value.lower()
+    if value != "*" and not re.fullmatch(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]", small):
+        raise ValueError("give names such as tes.example.org or [2001:db8::1], without a port, or '*'")
+    return small
+
+
 def _url(value: str) -> str:
     if value and not re.fullmatch(r"https?://[^\s/]+\S*|mailto:[^\s@]+@[^\s@]+", value):
         raise ValueError("give a URL with http:// or https:// (or mailto: and an address)")
@@ -69,6 +77,7 @@ def _time(value: str) -> str:
 
 Directory = Annotated[Path, Field(strict=False), AfterValidator(_directory)]
 Origin = Annotated[str, AfterValidator(_origin)]
+Host = Annotated[str, AfterValidator(_host)]
 Url = Annotated[str, AfterValidator(_url)]
 Time = Annotated[str, AfterValidator(_time)]
 
@@ -93,6 +102,12 @@ class ServerConfig(Section):
         (),
         description="Origins whose web pages may use the API from a browser, such as https://portal.example.org; '*'"
         " is every page that anybody opens.",
+    )
+    allowed_hosts: Annotated[tuple[Host, ...], Field(strict=False)] = Field(
+        (),
+        description="Names in URLs that this server answers to, besides localhost and server.host; '*' is any. Empty:"
+        " any, but none besides those two when only this machine can reach it. (A proxy in front of it often passes on"
+        " its own name.)",
     )
 
 

@@ -3,6 +3,9 @@
 Level-triggered: it may be killed at any instruction and started again. What should be is in the store, what is comes
 from the backend's reports; a full pass compares the two at start and every so often. Between full passes it is woken
 by the store's own changes, by reports and by freed room, never by a fixed sleep.
+
+While the store or the backend is away, the whole pass is tried again. Any other error is of one task: that task ends
+with a sentence that says so, or waits apart (tesk.controller.later), and all others go on.
 """
 
 from __future__ import annotations
@@ -12,14 +15,16 @@ import contextlib
 import dataclasses
 import json
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tesk.backends.base import Attempt, AttemptKey, Backend, LogStream
+from tesk.backends.base import AttemptKey, Backend, LogStream
+from tesk.controller.faults import apply_each, is_away
+from tesk.controller.later import Later
+from tesk.controller.window import Queued, Window
 from tesk.plan.model import Plan
-from tesk.store import Change, Event, QueuedTask, Store, StoreError, TaskLogBytes, encode_log, noted_log
+from tesk.store import ActiveTask, Change, Event, Store, TaskLogBytes, encode_log, noted_log
 from tesk.taskmaster.report import Report
 from tesk.taskmaster.run import now
 from tesk.tes.states import State
@@ -28,11 +33,14 @@ __all__ = ["Controller", "ControllerOptions"]
 
 log = logging.getLogger(__name__)
 
-WINDOW = 64
-"""How many queued tasks are held ready, so that a freed place is filled without asking the store."""
-
 FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
 """Seconds before a pass that failed is tried again: the first time, and at most."""
+
+MOST_OFFERS = 8
+"""How often an attempt that the backend fails to take is offered, over two minutes, before its task ends."""
+
+FAILURES_IN_A_ROW = 3
+"""After so many attempts one after the other, the backend is at fault and not they; the others are tried later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +48,13 @@ class ControllerOptions:
     """`max_attempts` counts the first one; `full_pass` is the seconds between two full passes.
 
     `show_preempted` says which tasks end PREEMPTED when their last attempt was; the others end SYSTEM_ERROR.
+    `first_pause` is how many seconds an attempt that tesk fails with is left alone at first (tesk.controller.later).
     """
 
     max_attempts: int = 3
     full_pass: float = 30.0
     show_preempted: Literal["never", "preemptible", "always"] = "preemptible"
+    first_pause: float = 1.0
 
 
 @dataclass(slots=True)
@@ -87,8 +97,13 @@ class Controller:
         self._moved = asyncio.Event()  # set and replaced after every pass
         self._work = _Work()
         self._known: dict[AttemptKey, _Known] = {}
-        self._window: deque[QueuedTask] = deque()
-        self._more = True  # whether the store may hold queued tasks beyond the window
+        self._later = Later(self._options.first_pause)
+        self._rests, self._rests_until = 0, 0.0  # after too many offers failed: how often, and the end of the last
+        self._window = Window(
+            store,
+            lambda key: key in self._known or self._waits(key),
+            lambda: len(self._known) + len(self._later),
+        )
         self._loop: asyncio.Task[None] | None = None
         self._failure: str | None = None
 
@@ -155,7 +170,7 @@ class Controller:
         if event.state is State.CANCELING:
             self._work.canceling.add(event.id)
         else:
-            self._more = True
+            self._window.expect_more()
         self._wake.set()
 
     def _reported(self, key: AttemptKey, report: Report) -> None:
@@ -168,7 +183,7 @@ class Controller:
         while True:
             with contextlib.suppress(TimeoutError):
                 # Not wait_for: Python 3.11's may swallow a cancellation, and then `stop` would wait for ever.
-                async with asyncio.timeout(self._options.full_pass):
+                async with asyncio.timeout(self._longest_wait()):
                     await self._wake.wait()
             self._wake.clear()
             clock = asyncio.get_running_loop().time()
@@ -180,7 +195,7 @@ class Controller:
             except Exception as error:
                 # Nothing is lost: the work is put back, and a full pass finds whatever was half done.
                 self._failure = str(error)
-                if not isinstance(error, StoreError):
+                if not is_away(error):
                     log.exception("a pass failed")
                 log.error("the controller's pass failed and is tried again in %.1f s: %s", delay, error)
                 self._work.full = True
@@ -193,14 +208,33 @@ class Controller:
             self._moved.set()
             self._moved = asyncio.Event()
 
+    def _longest_wait(self) -> float:
+        """Seconds until there is something to do although nothing woke us."""
+        clock = self._time()
+        moments = [self._options.full_pass]
+        if self._rests_until:
+            moments.append(max(0.0, self._rests_until - clock))
+        if (waiting := self._later.seconds(clock)) is not None:
+            moments.append(waiting)
+        return min(moments)
+
+    @staticmethod
+    def _time() -> float:
+        return asyncio.get_running_loop().time()
+
     async def _pass(self) -> None:
         work, self._work = self._work, _Work(full=False)
         try:
+            work.reports = {**self._later.reports_due(self._time()), **work.reports}
+            if self._later.offers_due(self._time()):
+                self._window.expect_more()
             if work.full:
-                self._more = True
+                self._window.expect_more()
                 await self._compare(work)
             await self._fold(work.reports)
+            work.reports = {}
             await self._cancel(work.canceling)
+            work.canceling = set()
             await self._submit()
         except BaseException:
             self._put_back(work)
@@ -221,37 +255,69 @@ class Controller:
             key = AttemptKey(task.id, task.attempt)
             if key in held:
                 await self._remember(key)
-            elif task.state is not State.CANCELING and key not in work.reports:
-                await self._lost(key, "the server that ran it was stopped")
+            elif task.state is not State.CANCELING and key not in work.reports and not self._waits(key):
+                await self._try(key, None, self._lost(key, "the server that ran it was stopped"))
         for key in held - running - work.reports.keys():
             # Ended in the store, or a new attempt took its place: nothing waits for it any more.
             if (state := await self._store.state(key.task)) is None or state.terminal:
                 await self._let_go(key)
+        await self._forget_what_is_over(held | running | work.reports.keys())
+
+    async def _forget_what_is_over(self, present: Iterable[AttemptKey]) -> None:
+        """Drop what is remembered of attempts that are nowhere any more; one that still waits is offered again."""
+        for key in self._known.keys() - present - self._work.reports.keys():
+            del self._known[key]
+        for key in self._later.offers():
+            found = await self._store.find(key.task)
+            if found is None or found.state is not State.QUEUED or found.attempt != key.attempt:
+                self._later.drop(key)
+
+    def _waits(self, key: AttemptKey) -> bool:
+        return self._later.waits(key, self._time())
 
     async def _remember(self, key: AttemptKey) -> _Known:
         """What is known of an attempt, also of one that an earlier server handed over."""
         if key not in self._known:
-            plan = await self._store.plan(key.task)
-            notes = Plan.from_json(plan).notes if plan is not None and key.attempt == 1 else ()
-            self._known[key] = _Known(notes)
+            plan = await self._store.plan(key.task) if key.attempt == 1 else None
+            self._known[key] = _Known(_notes(plan))
         return self._known[key]
 
     async def _fold(self, reports: dict[AttemptKey, Report]) -> None:
         """Bring reports into the store, all in one transaction, and let go of attempts that ended."""
+        ready: dict[AttemptKey, Report] = {}
         changes: dict[AttemptKey, Change] = {}
+        outcomes: dict[AttemptKey, bool | Exception] = {}
         for key, report in reports.items():
-            if report.start_time is not None:
+            if self._waits(key):
+                self._later.renew(key, report)
+                continue
+            ready[key] = report
+            if report.start_time is not None or report.state is State.QUEUED:
                 (await self._remember(key)).report = report
             if report.lost is None:
-                changes[key] = Change(key.task, key.attempt, report.state, self._log(key, report), report.directories)
-        took = dict(zip(changes, await self._store.apply(list(changes.values())), strict=True)) if changes else {}
-        for key, report in reports.items():
-            if report.lost is not None:
-                await self._lost(key, report.lost, preempted=report.state is State.PREEMPTED)
-            elif report.state.terminal:
-                if not took[key]:
-                    await self._end_canceled(changes[key])
-                await self._let_go(key)
+                try:
+                    state, log = report.state, self._log(key, report)
+                except Exception as error:  # noqa: BLE001 - told of below, with its traceback
+                    outcomes[key] = error
+                else:
+                    changes[key] = Change(key.task, key.attempt, state, log, report.directories)
+        outcomes |= zip(changes, await apply_each(self._store, list(changes.values())), strict=True)
+        for key, report in ready.items():
+            await self._try(key, report, self._folded(key, report, changes.get(key), outcomes.get(key, False)))
+
+    async def _folded(self, key: AttemptKey, report: Report, change: Change | None, outcome: bool | Exception) -> None:
+        """What follows once a report was brought into the store, or could not be."""
+        if isinstance(outcome, Exception):
+            raise outcome
+        if report.lost is not None:
+            await self._lost(key, report.lost, preempted=report.state is State.PREEMPTED)
+        elif report.state.terminal:
+            if not outcome and change is not None:
+                await self._end_canceled(change)
+            await self._let_go(key)
+        elif not outcome and _is_over(await self._store.find(key.task), key):
+            self._known.pop(key, None)
+            await self._end_in_backend(key)
 
     async def _end_canceled(self, change: Change) -> None:
         """A cancel came between the attempt's end and its report: nothing is left of it, so the task is CANCELED."""
@@ -259,8 +325,61 @@ class Controller:
             await self._store.apply([dataclasses.replace(change, state=State.CANCELED)])
 
     async def _let_go(self, key: AttemptKey) -> None:
-        await self._backend.forget(key)
         self._known.pop(key, None)
+        self._later.drop(key)
+        try:
+            await self._backend.forget(key)
+        except Exception as error:  # noqa: BLE001 - the next full pass finds it still held
+            log.warning("task %s: attempt %d could not be removed from the backend: %r", key.task, key.attempt, error)
+
+    async def _end_in_backend(self, key: AttemptKey) -> None:
+        """Nobody waits for the attempt; its last report lets go of it."""
+        try:
+            await self._backend.cancel(key)
+        except Exception as error:  # noqa: BLE001 - a full pass, or its next report, comes here again
+            log.warning("task %s: attempt %d could not be ended: %r", key.task, key.attempt, error)
+
+    async def _try(self, key: AttemptKey, report: Report | None, work: Awaitable[None]) -> None:
+        """Do `work`, which is of one attempt alone; an error in it ends that attempt, and is not raised."""
+        try:
+            await work
+        except Exception as error:
+            if is_away(error):
+                raise
+            log.exception("task %s: an error of tesk itself", key.task)
+            await self._end_by_error(key, report, error)
+        else:
+            self._later.drop(key)
+
+    async def _end_by_error(self, key: AttemptKey, report: Report | None, error: Exception) -> None:
+        """End the task, since tesk itself fails with this attempt; where that fails too, it waits apart."""
+        over = report is not None and report.state.terminal
+        try:
+            await self._store_error(key, f"an error of tesk itself: {error!r}", over=over)
+        except Exception as another:
+            if is_away(another):
+                raise
+            _, pause = self._later.put(key, self._time(), report)
+            log.error("task %s: its end cannot be stored, tried again in %.0f s: %r", key.task, pause, another)
+            return
+        self._later.drop(key)
+        self._known.pop(key, None)
+        await (self._let_go(key) if over else self._end_in_backend(key))
+
+    async def _store_error(self, key: AttemptKey, sentence: str, *, over: bool) -> None:
+        """With the log that is stored, or without it if that is what fails."""
+        end = State.SYSTEM_ERROR
+        if over and await self._store.state(key.task) is State.CANCELING:
+            end = State.CANCELED
+        stored = await self._store.attempt_logs(key.task, key.attempt)
+        try:
+            final = noted_log(stored, [sentence], end_time=self._clock())
+            await self._store.apply([Change(key.task, key.attempt, end, final)])
+        except Exception as error:
+            if stored is None or is_away(error):
+                raise
+            final = noted_log(None, [sentence], end_time=self._clock())
+            await self._store.apply([Change(key.task, key.attempt, end, final)])
 
     def _log(self, key: AttemptKey, report: Report) -> TaskLogBytes | None:
         """None for an attempt that never started here: what the store has of it stays."""
@@ -295,45 +414,91 @@ class Controller:
     async def _cancel(self, tasks: set[str]) -> None:
         """Tell the backend of each, also when it holds nothing: its answer is a report either way."""
         if tasks:
-            self._window = deque(one for one in self._window if one.id not in tasks)
+            self._window.remove(tasks)
+        failed = 0
         for task in tasks:
             found = await self._store.find(task)
-            if found is not None and found.state is State.CANCELING:
+            if found is None or found.state is not State.CANCELING:
+                continue
+            try:
                 await self._backend.cancel(AttemptKey(task, found.attempt))
+            except Exception as error:
+                if is_away(error):
+                    raise
+                # The next full pass asks again: a task is never CANCELED while something of it may be left.
+                log.exception("task %s: it could not be canceled", task)
+                failed += 1
+                if failed == FAILURES_IN_A_ROW:
+                    return
+            else:
+                failed = 0
 
     async def _submit(self) -> None:
         """Hand queued tasks to the backend, oldest first, until it has no more room."""
-        while self._window or self._more:
-            if not self._window:
-                await self._refill()
-            elif await self._offer(self._window[0]):
-                self._window.popleft()
+        failed = 0
+        if self._time() < self._rests_until:
+            return
+        self._rests_until = 0.0
+        while (first := await self._window.first()) is not None:
+            try:
+                if not await self._offer(first):
+                    return
+            except Exception as error:
+                self._known.pop(first.key, None)
+                if is_away(error):
+                    raise
+                log.exception("task %s: it could not be handed to the backend", first.task.id)
+                self._window.remove_first()
+                await self._offer_failed(first.key, error)
+                failed += 1
+                if failed == FAILURES_IN_A_ROW:
+                    self._rest()
+                    return
             else:
-                return
+                failed = self._rests = 0
+                self._later.drop(first.key)
+                self._window.remove_first()
 
-    async def _refill(self) -> None:
-        """Take the oldest queued tasks that the backend does not hold yet into the window."""
-        self._more = False  # before the question: a task created while it is asked sets it again
-        found = await self._store.queued(WINDOW + len(self._known))
-        self._window.extend(one for one in found if AttemptKey(one.id, one.attempt) not in self._known)
-        self._more = self._more or bool(self._window)
+    def _rest(self) -> None:
+        """Offer nothing for a while; reports and cancels go on."""
+        pause = self._later.pause(self._rests)
+        self._rests += 1
+        self._rests_until = self._time() + pause
+        log.error("the backend failed to take %d tasks one after the other; resting %.0f s", FAILURES_IN_A_ROW, pause)
 
-    async def _offer(self, task: QueuedTask) -> bool:
+    async def _offer_failed(self, key: AttemptKey, error: Exception) -> None:
+        tries, pause = self._later.put(key, self._time())
+        if tries >= MOST_OFFERS:
+            await self._end_by_error(key, None, error)
+        else:
+            log.error("task %s: it is offered to the backend again in %.0f s: %r", key.task, pause, error)
+
+    async def _offer(self, queued: Queued) -> bool:
         """Whether the task is out of the window: taken by the backend, or no longer to be run."""
-        key = AttemptKey(task.id, task.attempt)
-        if task.id in self._work.canceling:
+        key = queued.key
+        if key.task in self._work.canceling:
             return True
         try:
-            plan = Plan.from_json(task.plan)
+            attempt = queued.attempt()
         except ValueError as error:
-            await self._store.apply([Change(task.id, task.attempt, State.SYSTEM_ERROR, _broken(error, self._clock()))])
+            broken = noted_log(None, [f"the stored plan cannot be read: {error}"], end_time=self._clock())
+            await self._store.apply([Change(key.task, key.attempt, State.SYSTEM_ERROR, broken)])
             return True
-        self._known[key] = _Known(plan.notes if task.attempt == 1 else ())
-        if await self._backend.offer(Attempt(key, plan)):
+        self._known[key] = _Known(attempt.plan.notes if key.attempt == 1 else ())
+        if await self._backend.offer(attempt):
             return True
         del self._known[key]
         return False
 
 
-def _broken(error: ValueError, time: str) -> TaskLogBytes:
-    return noted_log(None, [f"the stored plan cannot be read: {error}"], end_time=time)
+def _is_over(task: ActiveTask | None, key: AttemptKey) -> bool:
+    """Whether `task`, as it is stored, has left the attempt behind."""
+    return task is None or task.state.terminal or task.attempt > key.attempt
+
+
+def _notes(plan: bytes | None) -> tuple[str, ...]:
+    """The notes of a plan; none where it cannot be read: what runs goes on."""
+    try:
+        return Plan.from_json(plan).notes if plan is not None else ()
+    except (ValueError, RecursionError):
+        return ()

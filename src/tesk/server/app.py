@@ -20,7 +20,7 @@ from tesk.server.answers import Json
 from tesk.server.bodies import read_body
 from tesk.server.clients import for_client
 from tesk.server.entry import Entry
-from tesk.server.origins import for_origins
+from tesk.server.origins import for_hosts, for_origins
 from tesk.server.problems import Problem, on_http_exception, on_problem
 from tesk.server.queries import idempotency_key, list_query, logs_query, view_of
 from tesk.server.service_info import ServiceInfo
@@ -56,12 +56,13 @@ def create_app(
     secret: bytes,
     stopping: asyncio.Event | None = None,
     info: ServiceInfo | None = None,
+    hosts: frozenset[str] | None = None,
 ) -> Starlette:
     """The application over `tasks`.
 
     `controller` None answers 503 where one is needed. `secret` is the store's, for page tokens. Once
     `stopping` is set, streams end, `/readyz` says no, and every answer ends its connection. `info` is what the service
-    says of itself; None takes it from `config` for good.
+    says of itself; None takes it from `config` for good. `hosts` are the names that it answers to, None: any.
     """
     stopping = stopping or asyncio.Event()
     info = info or ServiceInfo(config.service, tasks.site)
@@ -83,7 +84,7 @@ def create_app(
                 Entry,
                 access_log=server.access_log,
                 stopping=stopping,
-                wrap=lambda inner: for_origins(inner, server.cors_origins),
+                wrap=lambda inner: for_hosts(for_origins(inner, server.cors_origins), hosts),
             )
         ],
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception},

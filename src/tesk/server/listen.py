@@ -11,7 +11,7 @@ from types import TracebackType
 from tesk.config.models import ServerConfig
 from tesk.server.systemd import inherited_sockets
 
-__all__ = ["CannotServe", "Listeners", "bind", "check_exposure", "listeners", "url_of"]
+__all__ = ["CannotServe", "Listeners", "bind", "check_exposure", "hosts_of", "listeners", "url_of"]
 
 BACKLOG = 2048
 """Connections that may wait while the server begins."""
@@ -116,6 +116,19 @@ def _check_pages(server: ServerConfig) -> str | None:
             "server.allow_unauthenticated: true (TESK_SERVER_ALLOW_UNAUTHENTICATED=true)."
         )
     return f"WARNING: server.cors_origins is '*': {means}."
+
+
+def hosts_of(server: ServerConfig, listening: Listeners) -> frozenset[str] | None:
+    """The names in URLs that the server answers to, in small letters and without a port; None for any.
+
+    What listens on this machine alone trusts whoever reaches it. A web page could, if it has its own name resolve to
+    127.0.0.1 once it is loaded (DNS rebinding): to the browser it is then a page of this server.
+    """
+    bound = [str(one.getsockname()[0]) for one in listening.sockets]
+    if "*" in server.allowed_hosts or not (server.allowed_hosts or all(_is_loopback(one) for one in bound)):
+        return None
+    own = {"localhost", "127.0.0.1", "::1", server.host.lower(), *bound}
+    return frozenset({*server.allowed_hosts, *(f"[{one}]" if ":" in one else one for one in own)})
 
 
 def _is_loopback(host: str) -> bool:

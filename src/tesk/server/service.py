@@ -19,7 +19,7 @@ from tesk.config import Config
 from tesk.controller import Controller, ControllerOptions
 from tesk.plan.site import Capacity
 from tesk.server.app import create_app
-from tesk.server.listen import CannotServe, Listeners, listeners
+from tesk.server.listen import CannotServe, Listeners, hosts_of, listeners
 from tesk.server.logs import log_to_stderr
 from tesk.server.memory import keep_freed_memory
 from tesk.server.reload import Reloader
@@ -57,22 +57,26 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def open_service(config: Config, environ: Mapping[str, str] | None = None) -> AsyncIterator[Service]:
+async def open_service(
+    config: Config, environ: Mapping[str, str] | None = None, *, hosts: frozenset[str] | None = None
+) -> AsyncIterator[Service]:
     """Open the store, the backend and the controller, and close them in reverse; nothing listens.
 
-    `environ` holds the storage credentials (`AWS_*`); None is the process's own environment. Raises CannotServe with
-    a sentence for whoever runs the server.
+    `environ` holds the storage credentials (`AWS_*`); None is the process's own environment. `hosts` are the names that
+    the application answers to, None: any. Raises CannotServe with a sentence for whoever runs the server.
     """
     try:
         async with contextlib.AsyncExitStack() as opened:
-            service = await _open(config, os.environ if environ is None else environ, opened)
+            service = await _open(config, os.environ if environ is None else environ, opened, hosts)
             yield service
             service.stopping.set()
     except (EngineUnavailable, StateDirectoryInUse, StoreError) as error:
         raise CannotServe(str(error)) from error
 
 
-async def _open(config: Config, environ: Mapping[str, str], opened: contextlib.AsyncExitStack) -> Service:
+async def _open(
+    config: Config, environ: Mapping[str, str], opened: contextlib.AsyncExitStack, hosts: frozenset[str] | None
+) -> Service:
     try:
         config.state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -96,7 +100,7 @@ async def _open(config: Config, environ: Mapping[str, str], opened: contextlib.A
     tasks = Tasks(store, config.site(backend.capacity))
     stopping = asyncio.Event()
     info = ServiceInfo(config.service, tasks.site)
-    app = create_app(tasks, controller, config, secret=secret, stopping=stopping, info=info)
+    app = create_app(tasks, controller, config, secret=secret, stopping=stopping, info=info, hosts=hosts)
     return Service(config, store, backend, controller, tasks, info, app, stopping, stop_work)
 
 
@@ -146,7 +150,7 @@ async def serve(
         _log.warning("%s", warning)
     with listening:
         url = listening.url
-        async with open_service(config, environ) as service:
+        async with open_service(config, environ, hosts=hosts_of(config.server, listening)) as service:
             aside = [asyncio.create_task(_tell_stop(service, stop, environ))]
             if reloader is not None:
                 aside.append(asyncio.create_task(reloader.run(service.info.use)))

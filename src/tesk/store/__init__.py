@@ -1,7 +1,7 @@
 """Tasks in SQL. Every query of TESK is here, and nobody else speaks SQL."""
 
 from tesk.store.encode import encode_log, encode_task, noted_log
-from tesk.store.errors import KeyTaken, StoreError
+from tesk.store.errors import KeyTaken, StoreError, Unstorable
 from tesk.store.model import ActiveTask, Change, CreationKey, Event, NewTask, Page, Query, QueuedTask, TaskLogBytes
 from tesk.store.store import Store
 
@@ -18,6 +18,7 @@ __all__ = [
     "Store",
     "StoreError",
     "TaskLogBytes",
+    "Unstorable",
     "encode_log",
     "encode_task",
     "noted_log",

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from tesk.store.errors import StoreError
+from tesk.store.errors import StoreError, Unstorable
 
 __all__ = ["Connection", "Cursor", "Database", "database_at"]
 
@@ -88,7 +88,7 @@ class Database(Protocol):
         servers, a connection that was cut."""
 
     def explain(self, error: Exception) -> StoreError:
-        """The driver's error as one sentence for whoever runs the server."""
+        """The driver's error as one sentence for whoever runs the server; Unstorable for what it refuses to keep."""
 
 
 def database_at(url_or_path: str | Path) -> Database:
@@ -166,6 +166,8 @@ class SqliteDatabase:
                 f"The database {self.place} has been locked by another process for {_BUSY_SECONDS} s: "
                 "find what holds it open (fuser, lsof) and end it."
             )
+        if isinstance(error, (sqlite3.DataError, sqlite3.IntegrityError)):
+            return _unstorable(self.place, text)
         if "not a database" in text:
             return StoreError(f"The file {self.place} is not an SQLite database: name another file for the store.")
         return StoreError(
@@ -225,9 +227,17 @@ class PostgresDatabase:
 
     def explain(self, error: Exception) -> StoreError:
         text = " ".join(str(error).split())
-        if getattr(error, "sqlstate", None) == "57014":
+        state = getattr(error, "sqlstate", None) or ""
+        # 54: a limit of PostgreSQL itself, such as the largest row of an index
+        if isinstance(error, (self._psycopg.DataError, self._psycopg.IntegrityError)) or state.startswith("54"):
+            return _unstorable(self.place, text)
+        if state == "57014":
             return StoreError(
                 f"The database {self.place} took more than {_STATEMENT_SECONDS} s for one statement: "
                 "look for what locks its tables or slows it down."
             )
         return StoreError(f"The database {self.place} cannot be used ({text}): check that it runs and lets tesk in.")
+
+
+def _unstorable(place: str, text: str) -> Unstorable:
+    return Unstorable(f"The database {place} refuses what tesk would store ({text}): this is an error of tesk itself.")

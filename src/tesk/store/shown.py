@@ -94,6 +94,15 @@ class Shown:
         logs = sa.case((source.c.attempt == 1, one), else_=several)  # to join the logs of most tasks would be in vain
         return sa.select(body).where(bodies.c.seq == source.c.seq).scalar_subquery(), logs
 
+    def states(self, shown: State | None) -> tuple[State, ...]:
+        """The states of tasks that are shown in state `shown`; none for None, which is any."""
+        if shown is None:
+            return ()
+        if self._hide_canceling and shown is State.RUNNING:
+            return (State.RUNNING, State.CANCELING)
+        # no task is ever kept in UNKNOWN
+        return (State.UNKNOWN,) if self._hide_canceling and shown is State.CANCELING else (shown,)
+
     def _state(self, source: sa.FromClause) -> sa.ColumnElement[Any]:
         state = source.c.state
         if not self._hide_canceling:

@@ -50,10 +50,10 @@ class Statements:
 
     def __init__(self, dialect: sa.Dialect, *, hide_canceling: bool = False) -> None:
         self._dialect = dialect
-        self._shown = Shown(dialect.name, hide_canceling=hide_canceling)
+        self.shown = Shown(dialect.name, hide_canceling=hide_canceling)
         # each dialect's INSERT knows ON CONFLICT; the other dialect takes 30 ms to import
         self._insert: Any = import_module(f"sqlalchemy.dialects.{dialect.name}").insert
-        self.lists = Lists(dialect.name, self._compile, self._shown)
+        self.lists = Lists(dialect.name, self._compile, self.shown)
         self._creating()
         self._changing()
         self._reading()
@@ -163,7 +163,7 @@ class Statements:
 
     def _reading(self) -> None:
         self.get = {
-            view: self._compile(sa.select(self._shown.task(view)).select_from(tasks).where(tasks.c.id == _ROW))
+            view: self._compile(sa.select(self.shown.task(view)).select_from(tasks).where(tasks.c.id == _ROW))
             for view in View
         }
         self.state = self._compile(sa.select(tasks.c.state).where(tasks.c.id == _ROW))

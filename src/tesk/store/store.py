@@ -38,11 +38,8 @@ class Store:
     Every method may raise StoreError. What a method has written is durable when it returns. Bytes are JSON in UTF-8.
     """
 
-    def __init__(
-        self, database: Database, workers: Workers, statements: Statements, *, hide_canceling: bool = False
-    ) -> None:
+    def __init__(self, database: Database, workers: Workers, statements: Statements) -> None:
         self._sql = statements
-        self._hide_canceling = hide_canceling
         self._workers = workers
         self._listeners: list[Callable[[Event], None]] = []
         self._secret: bytes | None = None
@@ -61,7 +58,7 @@ class Store:
         await asyncio.to_thread(prepare, database)
         statements = Statements(database.dialect, hide_canceling=hide_canceling)
         workers = Workers(database, database.readers if readers is None else readers)
-        return cls(database, workers, statements, hide_canceling=hide_canceling)
+        return cls(database, workers, statements)
 
     async def close(self) -> None:
         """Finish what was asked for, and close every connection. No call may follow."""
@@ -158,7 +155,7 @@ class Store:
 
         Pages stay as they are while tasks are created, and the last page is never empty unless it is the first.
         """
-        shape, values = _conditions(query, self._shown_as(query.state))
+        shape, values = _conditions(query, self._sql.shown.states(query.state))
 
         def read(cursor: Cursor) -> Page:
             statement = self._sql.lists.statement(cursor, shape, values)
@@ -171,15 +168,6 @@ class Store:
             return Page(b"[{%s}]" % memoryview(tasks)[: tasks.rindex(BETWEEN)], last + 1)
 
         return await self._workers.read(read)
-
-    def _shown_as(self, state: State | None) -> tuple[State, ...]:
-        """The states of tasks that are shown in `state`."""
-        if state is None:
-            return ()
-        if self._hide_canceling and state is State.RUNNING:
-            return (State.RUNNING, State.CANCELING)
-        # no task is ever kept in UNKNOWN
-        return (State.UNKNOWN,) if self._hide_canceling and state is State.CANCELING else (state,)
 
     async def cancel(self, id: str) -> State | None:
         """Set CANCELING unless the task has ended; the state afterwards, or None when there is no such task."""

@@ -40,9 +40,10 @@ class OutputFile:
 class Report:
     """Everything known now of one attempt; the newest replaces the older.
 
-    `state` is INITIALIZING, RUNNING or a terminal state. `directories` are the paths of outputs that turned out to be
-    directories, where the task did not say. `lost` is a sentence when the attempt's work is gone through
-    no fault of its own; then `state` is SYSTEM_ERROR, or PREEMPTED when the system reclaimed the machine, and the
+    `state` is QUEUED (from a backend that holds the attempt and says in `system_logs` what it waits for; one that comes
+    late changes nothing), INITIALIZING, RUNNING or a terminal state. `directories` are the paths of outputs that turned
+    out to be directories, where the task did not say. `lost` is a sentence when the attempt's work is gone through no
+    fault of its own; then `state` is SYSTEM_ERROR, or PREEMPTED when the system reclaimed the machine, and the
     controller may start a new attempt.
     """
 
