@@ -94,7 +94,7 @@ def _kubernetes(_: Path) -> Place:
         "TESK_KUBERNETES_IMAGE": load_image(cluster),
         "TESK_KUBERNETES_RUN_AS_USER": "0",
         "TESK_KUBERNETES_KEEP_FINISHED": "0",
-        "TESK_KUBERNETES_START_TIMEOUT": "5",
+        "TESK_KUBERNETES_START_TIMEOUT": "20",
     }
     return Place(
         settings,
@@ -112,6 +112,7 @@ def _kubernetes(_: Path) -> Place:
 BACKENDS: dict[str, Callable[[Path], Place]] = {
     "sandbox": _sandbox,
     "podman": _podman,
+    "kubernetes": _kubernetes,
 }
 """A later backend joins here. Each may skip, naming what to install."""
 

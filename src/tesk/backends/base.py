@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from tesk.plan.model import Plan
+from tesk.plan.site import Capacity
 from tesk.taskmaster.report import Report
 
 __all__ = ["Attempt", "AttemptKey", "Backend", "BackendAway", "LogStream", "ReportSink"]
@@ -52,6 +53,10 @@ class Backend(Protocol):
     Any call may raise BackendAway. Another error that `offer` raises, time and again over some minutes, is taken for an
     error of tesk itself with that one task and ends it.
     """
+
+    @property
+    def capacity(self) -> Capacity:
+        """The most one task can get here; known once the backend is started."""
 
     async def start(self, sink: ReportSink, freed: Callable[[], None]) -> None:
         """Make ready, and take over what an earlier server left.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["gap", "joined"]
+__all__ = ["excerpt", "gap", "joined"]
 
 
 def gap(size: int) -> bytes:
@@ -19,3 +19,10 @@ def joined(head: bytes, tail: bytes, size: int) -> str:
     if left_out <= 0:
         return (head + tail).decode("utf-8", "replace")
     return head.decode("utf-8", "ignore") + gap(left_out).decode() + tail.decode("utf-8", "replace")
+
+
+def excerpt(data: bytes, limit: int) -> str:
+    """The text of a whole stream, cut to `limit` bytes: half of them from its head, half from its tail."""
+    if len(data) <= limit:
+        return joined(data, b"", len(data))
+    return joined(data[: limit // 2], data[len(data) - (limit - limit // 2) :], len(data))

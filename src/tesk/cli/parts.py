@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tesk.cli.faults import FAILED, CommandError
+from tesk.cli.faults import FAILED, USAGE, CommandError
 
 if TYPE_CHECKING:
     from tesk.filer.program import Phase
@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
 __all__ = ["filer", "taskmaster"]
 
-PlanFile = Annotated[str, typer.Argument(help="The task's plan as JSON; - is standard input.", metavar="PLAN.json")]
+PlanFile = Annotated[
+    str | None, typer.Argument(help="The task's plan as JSON; - is standard input.", metavar="[PLAN.json]")
+]
+
+InPod = Annotated[
+    Path | None,
+    typer.Option(
+        help="Run as a part of the Kubernetes backend, in a pod: the directory with the attempt.", metavar="DIRECTORY"
+    ),
+]
 
 FileRoots = Annotated[
     list[Path] | None, typer.Option(help="Directory below which files may be named; may be given again.")
@@ -24,27 +33,54 @@ FileRoots = Annotated[
 
 
 def filer(
-    plan: PlanFile,
-    scratch: Annotated[Path, typer.Option(help="The attempt's scratch tree.")],
+    plan: PlanFile = None,
+    scratch: Annotated[Path | None, typer.Option(help="The attempt's scratch tree.")] = None,
     inward: Annotated[bool, typer.Option("--in", help="Bring the inputs into scratch.")] = False,
     outward: Annotated[bool, typer.Option("--out", help="Deliver the outputs.")] = False,
     file_root: FileRoots = None,
+    kubernetes: InPod = None,
 ) -> None:
     """Move a plan's files between URLs and scratch; without --in and --out, both."""
+    phase: Phase = "both" if inward == outward else "in" if inward else "out"
+    if kubernetes is not None:
+        raise typer.Exit(_file_in_pod(kubernetes, phase))
+    if plan is None or scratch is None:
+        raise CommandError("give a plan and --scratch", USAGE)
     from tesk.filer.program import main
     from tesk.storage.options import StorageOptions
 
-    phase: Phase = "both" if inward == outward else "in" if inward else "out"
     options = StorageOptions.from_environment(file_roots=[str(one.resolve()) for one in file_root or ()])
     raise typer.Exit(main(plan, str(scratch), phase, options=options))
 
 
+def _file_in_pod(attempt: Path, phase: Phase) -> int:
+    from tesk.backends.kubernetes.filing import main
+    from tesk.backends.kubernetes.pods import SCRATCH_DIRECTORY
+
+    if phase == "both":
+        raise CommandError("give --in or --out", USAGE)
+    try:
+        return main(attempt, Path(SCRATCH_DIRECTORY), phase)
+    except ValueError as error:
+        raise CommandError(str(error), FAILED) from error
+
+
 def taskmaster(
-    plan: PlanFile,
+    plan: PlanFile = None,
     engine: Annotated[str, typer.Option(help="What runs executors: auto, podman, sandbox.")] = "auto",
     file_root: FileRoots = None,
+    kubernetes: InPod = None,
 ) -> None:
     """Run one attempt at a plan here, step by step; each report is a line of JSON."""
+    if kubernetes is not None:
+        from tesk.backends.kubernetes.taskmaster import main
+
+        try:
+            raise typer.Exit(main(kubernetes))
+        except ValueError as error:
+            raise CommandError(str(error), FAILED) from error
+    if plan is None:
+        raise CommandError("give a plan", USAGE)
     import asyncio
     import sys
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from starlette.applications import Starlette
 
+from tesk.backends.base import Backend, BackendAway
 from tesk.backends.local.backend import LocalBackend, LocalOptions, StateDirectoryInUse
 from tesk.backends.local.engine import EngineUnavailable
 from tesk.config import Config
@@ -47,7 +48,7 @@ class Service:
 
     config: Config
     store: Store
-    backend: LocalBackend
+    backend: Backend
     controller: Controller
     tasks: Tasks
     info: ServiceInfo
@@ -70,7 +71,7 @@ async def open_service(
             service = await _open(config, os.environ if environ is None else environ, opened, hosts)
             yield service
             service.stopping.set()
-    except (EngineUnavailable, StateDirectoryInUse, StoreError) as error:
+    except (BackendAway, EngineUnavailable, StateDirectoryInUse, StoreError) as error:
         raise CannotServe(str(error)) from error
 
 
@@ -88,7 +89,7 @@ async def _open(
     opened.push_async_callback(store.close)
     secret = await store.secret()
     storage = await opened.enter_async_context(Storage(config.storage_options(environ)))
-    backend = LocalBackend(_local_options(config), storage)
+    backend = _backend(config, storage)
     controller = Controller(
         store,
         backend,
@@ -114,6 +115,16 @@ def _once(work: Callable[[], Coroutine[None, None, None]]) -> Callable[[], Await
         await asyncio.shield(begun[0])
 
     return once
+
+
+def _backend(config: Config, storage: Storage) -> Backend:
+    if config.backend == "local":
+        return LocalBackend(_local_options(config), storage)
+    try:
+        from tesk.backends.kubernetes.backend import KubernetesBackend
+    except ImportError as error:
+        raise CannotServe("The Kubernetes backend needs lightkube: pip install 'tesk[kubernetes]'.") from error
+    return KubernetesBackend(config.kubernetes_options(), config.storage_settings)
 
 
 def _local_options(config: Config) -> LocalOptions:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from tesk.plan.model import Plan
 from tesk.taskmaster.report import Report
-from tesk.taskmaster.steps import AttemptLost, ExecutorResult, StepFailed, Steps, Usage
+from tesk.taskmaster.steps import AttemptLost, ExecutorResult, Interrupted, StepFailed, Steps, Usage
 from tesk.tes.states import State
 
 __all__ = ["now", "run_attempt"]
@@ -34,20 +34,26 @@ async def run_attempt(
     *,
     clock: Callable[[], str] = now,
     notes: tuple[str, ...] = (),
+    start_time: str | None = None,
 ) -> Report:
     """Run `plan` over `steps` and return the last report; `publish` is told each report on the way, not the last.
 
-    `notes` are sentences for the user about where it runs. When cancelled, it cleans up and raises CancelledError.
+    `notes` are sentences for the user about where it runs. `start_time` is when the attempt began, if that was under a
+    predecessor. When cancelled, it cleans up and raises CancelledError. Raises Interrupted, and cleans nothing up.
     """
-    attempt = _Attempt(plan, steps, publish, clock, notes)
+    attempt = _Attempt(plan, steps, publish, clock, notes, start_time or clock())
     try:
         await attempt.run()
+    except Interrupted:
+        raise
     except StepFailed as failure:
         attempt.end(State.SYSTEM_ERROR, *failure.sentences)
     except AttemptLost as loss:
-        attempt.end(State.SYSTEM_ERROR, lost=str(loss))
-    finally:
+        attempt.end(State.SYSTEM_ERROR, lost=str(loss), preempted=loss.preempted)
+    except BaseException:
         await _finish(steps.clean())
+        raise
+    await _finish(steps.clean())
     return attempt.report
 
 
@@ -69,13 +75,14 @@ class _Attempt:
         publish: Callable[[Report], None],
         clock: Callable[[], str],
         notes: tuple[str, ...],
+        start_time: str,
     ) -> None:
         self.plan = plan
         self.steps = steps
         self.publish = publish
         self.clock = clock
         self.usage: Usage | None = None
-        self.report = Report(State.INITIALIZING, start_time=clock(), system_logs=notes)
+        self.report = Report(State.INITIALIZING, start_time=start_time, system_logs=notes)
 
     async def run(self) -> None:
         self.publish(self.report)
@@ -87,8 +94,8 @@ class _Attempt:
                 break
         await self._stage_out(executor_failed=failed)
 
-    def end(self, state: State, *sentences: str, lost: str | None = None) -> None:
-        self._note(*sentences, state=state, end_time=self.clock(), lost=lost)
+    def end(self, state: State, *sentences: str, lost: str | None = None, preempted: bool = False) -> None:
+        self._note(*sentences, state=State.PREEMPTED if preempted else state, end_time=self.clock(), lost=lost)
 
     async def _execute(self, index: int) -> bool:
         """Run one executor; whether the next one may run."""

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from tesk.taskmaster.report import ExecutorEnd, OutputFile
 
-__all__ = ["AttemptLost", "ExecutorResult", "StageOutResult", "StepFailed", "Steps", "Usage"]
+__all__ = ["AttemptLost", "ExecutorResult", "Interrupted", "StageOutResult", "StepFailed", "Steps", "Usage"]
 
 
 class StepFailed(Exception):
@@ -20,7 +20,18 @@ class StepFailed(Exception):
 
 
 class AttemptLost(Exception):
-    """The attempt's work is gone through no fault of its own; the message says why."""
+    """The attempt's work is gone through no fault of its own; the message says why.
+
+    `preempted`: the system reclaimed the machine.
+    """
+
+    def __init__(self, why: str, *, preempted: bool = False) -> None:
+        super().__init__(why)
+        self.preempted = preempted
+
+
+class Interrupted(Exception):
+    """The one who runs the steps must end here; what there is stays, for a successor that goes on from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +88,11 @@ class StageOutResult:
 
 
 class Steps(Protocol):
-    """The steps of one attempt. Each may raise StepFailed or AttemptLost, and ends cleanly when cancelled."""
+    """The steps of one attempt. Each may raise StepFailed or AttemptLost, and ends cleanly when cancelled.
+
+    Steps that outlive the one who runs them may raise Interrupted, and are asked again from the first one on by the
+    next: each then answers what became of it.
+    """
 
     async def stage_in(self) -> None:
         """Make scratch and bring every input into it."""

@@ -50,7 +50,7 @@ class _Event(msgspec.Struct):
 
 
 class Watch(Generic[K, T]):
-    """`objects` holds `keep(object)` of every object of `kind` with `labels`, by name.
+    """`objects` holds `keep(object)` of every object of `kind` with `labels` and `fields`, by name.
 
     `tell` hears of each change, found by the watch or by comparing two lists: what changed while nobody could look is
     told as well, though not how often. A change that leaves `keep(object)` equal is not told. An object that was
@@ -71,6 +71,7 @@ class Watch(Generic[K, T]):
         kind: type[K],
         labels: Selector,
         *,
+        fields: Selector | None = None,
         keep: Callable[[K], T],
         tell: Tell[T] | None = None,
         renew_seconds: float = 120.0,
@@ -86,6 +87,7 @@ class Watch(Generic[K, T]):
         self._cluster = cluster
         self._kind = kind
         self._labels = labels
+        self._fields = fields
         self._keep = keep
         self._tell = tell
         self._renew = renew_seconds
@@ -176,7 +178,7 @@ class Watch(Generic[K, T]):
     async def _list(self) -> None:
         version, seen = "", set()
         deadline = Deadline(_LIST_SECONDS, again=False)
-        async for version, page in self._cluster.pages(self._kind, self._labels, deadline=deadline):  # noqa: B007
+        async for version, page in self._cluster.pages(self._kind, self._labels, self._fields, deadline=deadline):  # noqa: B007
             for obj in page:
                 seen.add(self._put(obj))
         for name in [name for name in self.objects if name not in seen]:
@@ -193,7 +195,7 @@ class Watch(Generic[K, T]):
             "allowWatchBookmarks": "true",
             "resourceVersion": version,
             "timeoutSeconds": str(max(1, round(seconds))),
-            **selecting(self._labels, None),
+            **selecting(self._labels, self._fields),
         }
         path = path_of(self._kind, self._cluster.namespace)
         call = Call(f"watch {kind_of(self._kind)}s", "GET", path, params)

@@ -1,0 +1,480 @@
+"""The backend `kubernetes`: each attempt is a taskmaster Job, which runs the rest; the server watches their reports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from lightkube.models.core_v1 import Event as EventModel
+from lightkube.resources.batch_v1 import Job
+from lightkube.resources.core_v1 import ConfigMap, Event, LimitRange, PersistentVolumeClaim, Pod
+
+from tesk.backends.base import Attempt, AttemptKey, BackendAway, LogStream, ReportSink
+from tesk.backends.kubernetes.cluster import Cluster
+from tesk.backends.kubernetes.errors import ClusterError, Gone, NameTaken, Refused, StillThere, Unreachable
+from tesk.backends.kubernetes.handout import make_plan_config_maps, owned_by
+from tesk.backends.kubernetes.labels import EXECUTOR, STEP, key_of, selector_of
+from tesk.backends.kubernetes.names import attempt_name, report_name
+from tesk.backends.kubernetes.objects import make_taskmaster_job, owner_of
+from tesk.backends.kubernetes.observation import Lost, Observation, Waiting
+from tesk.backends.kubernetes.observe import observe
+from tesk.backends.kubernetes.options import KubernetesOptions
+from tesk.backends.kubernetes.pace import Backoff
+from tesk.backends.kubernetes.patience import Patience
+from tesk.backends.kubernetes.refusals import refused
+from tesk.backends.kubernetes.report_map import read_report
+from tesk.backends.kubernetes.resources import minimums
+from tesk.backends.kubernetes.streams import Unframer
+from tesk.backends.kubernetes.trimmed import trim_event, trim_job, trim_pod
+from tesk.backends.kubernetes.watch import Change, Watch
+from tesk.plan.site import Capacity
+from tesk.storage import StorageSettings
+from tesk.taskmaster.report import Report
+from tesk.taskmaster.run import now
+from tesk.taskmaster.steps import StepFailed
+from tesk.tes.states import State
+
+__all__ = ["KubernetesBackend"]
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 16
+_FIRST_LOOK_SECONDS = 60.0
+_LOOK_AGAIN, _LOOK_SELDOM = 0.2, 2.0
+_FOLLOW_AGAIN = 0.5
+
+
+@dataclass(slots=True)
+class _Held:
+    """An attempt that the cluster holds, or is about to.
+
+    `reported`: its taskmaster has told something. `work` is what is being done about it here: made and followed, or
+    removed. `moved` is set, and made anew, when something of it changed.
+    """
+
+    key: AttemptKey
+    report: Report | None = None
+    reported: bool = False
+    waits: tuple[str, ...] = ()
+    work: asyncio.Task[None] | None = None
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+    leaving: bool = False
+
+    @property
+    def ended(self) -> bool:
+        return self.report is not None and self.report.state.terminal
+
+    def wake(self) -> None:
+        self.moved.set()
+        self.moved = asyncio.Event()
+
+
+class KubernetesBackend:
+    """A `Backend` of tesk.backends.base on one namespace of a cluster.
+
+    Attempts go on while no server runs. `max_active` attempts that have not ended are held at once.
+    """
+
+    def __init__(
+        self,
+        options: KubernetesOptions,
+        storage: StorageSettings,
+        connect: Callable[[KubernetesOptions], Cluster] | None = None,
+    ) -> None:
+        self._options = options
+        self._storage = storage
+        self._connect = connect or _connect
+        self._held: dict[AttemptKey, _Held] = {}
+        self._sink: ReportSink = lambda *_: None
+        self._freed: Callable[[], None] = lambda: None
+        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._sweep: dict[AttemptKey, float] = {}
+        self._swept = asyncio.Event()
+        self._sweeper: asyncio.Task[None] | None = None
+        self._opened = contextlib.AsyncExitStack()
+
+    @property
+    def capacity(self) -> Capacity:
+        """Not known: to look at nodes is no right of a namespace."""
+        return Capacity()
+
+    async def start(self, sink: ReportSink, freed: Callable[[], None]) -> None:
+        """Connect, and find what an earlier server left.
+
+        Raises BackendAway, with a sentence, when the cluster cannot be seen.
+        """
+        self._sink, self._freed = sink, freed
+        try:
+            await self._open()
+        except ClusterError as error:
+            raise BackendAway(str(error)) from error
+        self._adopt()
+        self._sweeper = asyncio.create_task(self._sweep_all(), name="keep finished")
+
+    async def _open(self) -> None:
+        cluster = self._cluster = self._connect(self._options)
+        ours = selector_of(self._options.instance)
+        self._reports: Watch[ConfigMap, str] = Watch(cluster, ConfigMap, {**ours, STEP: "report"}, keep=self._taken)
+        taskmasters = {**ours, STEP: "taskmaster"}
+        self._jobs: Watch[Job, Job] = Watch(cluster, Job, taskmasters, keep=trim_job, tell=self._told)
+        self._pods: Watch[Pod, Pod] = Watch(cluster, Pod, taskmasters, keep=trim_pod, tell=self._told)
+        self._events: Watch[Event, EventModel] = Watch(
+            cluster, Event, {}, fields={"type": "Warning"}, keep=trim_event, tell=self._told_event
+        )
+        async with contextlib.AsyncExitStack() as opening:
+            await opening.enter_async_context(cluster)
+            for watch in (self._jobs, self._pods, self._events, self._reports):
+                await watch.start()
+                opening.push_async_callback(watch.stop)
+            for watch in (self._jobs, self._pods, self._reports):
+                await watch.wait_synced(_FIRST_LOOK_SECONDS)
+            for metadata in await cluster.list_metadata(ConfigMap, {**ours, STEP: "plan"}):
+                if (key := key_of(metadata.labels)) is not None:
+                    self._held.setdefault(key, _Held(key))
+            await self._find_minimums()
+            self._opened = opening.pop_all()
+
+    async def stop(self) -> None:
+        """Look no more; what runs goes on."""
+        self._sink = lambda *_: None
+        works = [held.work for held in self._held.values() if held.work is not None]
+        works += [self._sweeper] if self._sweeper is not None else []
+        for work in works:
+            work.cancel()
+        await asyncio.gather(*works, return_exceptions=True)
+        await self._opened.aclose()
+
+    async def attempts(self) -> frozenset[AttemptKey]:
+        """The attempts in the cluster, and those that are on their way there.
+
+        Raises BackendAway while the cluster cannot be seen.
+        """
+        for watch in (self._reports, self._jobs):
+            if not watch.synced:
+                raise BackendAway(f"the cluster cannot be seen: {watch.problem}")
+        return frozenset(
+            key
+            for key, held in self._held.items()
+            if key not in self._sweep and (held.work is not None or held.reported or self._job_of(key) is not None)
+        )
+
+    async def offer(self, attempt: Attempt) -> bool:
+        """Begin to make the attempt's first objects, unless `max_active` attempts run already."""
+        held = self._held.get(attempt.key)
+        if held is not None and (held.work is not None or held.reported):
+            return True
+        if held is None and sum(not one.ended for one in self._held.values()) >= self._options.max_active:
+            return False
+        held = self._held.setdefault(attempt.key, _Held(attempt.key))
+        self._begin(held, self._make(held, attempt))
+        return True
+
+    async def cancel(self, key: AttemptKey) -> None:
+        """Remove everything of the attempt, then report CANCELED."""
+        held = self._held.get(key)
+        if held is None:
+            self._sink(key, Report(State.CANCELED, end_time=now()))
+        elif not held.leaving and not held.ended:
+            held.leaving = True
+            self._begin(held, self._cancel(held))
+
+    async def forget(self, key: AttemptKey) -> None:
+        """What is left of a finished attempt is removed once `keep_finished` is over; of any other, now."""
+        held = self._held.get(key)
+        if held is None or key in self._sweep:
+            return
+        keep = 0.0
+        if held.ended and held.report is not None and held.report.end_time is not None and not held.leaving:
+            keep = self._options.keep_finished - (time.time() - _moment(held.report.end_time))
+        held.report = None if held.report is None else Report(held.report.state)
+        self._sweep[key] = time.monotonic() + max(0.0, keep)
+        self._swept.set()
+
+    async def logs(self, key: AttemptKey, executor: int, stream: LogStream, *, follow: bool) -> AsyncIterator[bytes]:
+        """What the executor wrote so far, from its pod's log."""
+        labels = {**selector_of(self._options.instance, key), STEP: "executor", EXECUTOR: str(executor)}
+        while True:
+            pods = await self._cluster.list(Pod, labels)
+            name = pods[0].metadata.name if pods and pods[0].metadata else None
+            held = self._held.get(key)
+            if name is not None:
+                unframer = Unframer(stream)
+                try:
+                    async for piece in self._cluster.log(name, "executor", follow=follow):
+                        if data := unframer.feed(piece):
+                            yield data
+                    return
+                except (Gone, Refused):
+                    pass  # it has not started, or is gone
+            if not follow or held is None or held.ended or held.leaving:
+                return
+            if held.report is not None and len(held.report.executors) > executor:
+                return
+            await asyncio.sleep(_FOLLOW_AGAIN)
+
+    def _begin(self, held: _Held, work: Coroutine[None, None, None]) -> None:
+        """Do `work` about an attempt, after what is done about it now has ended."""
+        before = held.work
+
+        async def do() -> None:
+            if before is not None:
+                before.cancel()
+                await asyncio.gather(before, return_exceptions=True)
+            try:
+                await work
+            except StepFailed as error:
+                await self._give_up(held, error.sentences)
+            except Exception as error:
+                log.exception("attempt %s: an error of tesk itself", held.key)
+                await self._give_up(held, (f"an error of tesk itself: {error!r}",))
+
+        held.work = asyncio.create_task(do(), name=f"attempt {held.key}")
+
+    async def _make(self, held: _Held, attempt: Attempt) -> None:
+        """Make the plan's ConfigMaps and the taskmaster's Job, and follow it. Raises StepFailed where it cannot."""
+        patience = self._patience(held)
+        again = Backoff(0.2, 10.0)
+        while True:
+            try:
+                async with self._places:
+                    job = await self._make_once(attempt)
+                break
+            except NameTaken as error:
+                raise StepFailed(str(error)) from error
+            except Refused as error:
+                waiting = refused(error.status, "its first objects") or Waiting(str(error), curable=False)
+            except (StillThere, Unreachable) as error:
+                waiting = Waiting(str(error), curable=True)
+            patience.wait(waiting)
+            await asyncio.sleep(again.next())
+        await self._follow(held, job, patience)
+
+    async def _make_once(self, attempt: Attempt) -> Job:
+        maps = make_plan_config_maps(attempt.key, attempt.plan, self._options, self._storage)
+        owner = owner_of(await self._cluster.create(maps[0]))
+        if owner is None:
+            raise StepFailed(f"the ConfigMap {attempt_name(attempt.key)} is not what tesk made")
+        for one in maps[1:]:
+            await self._cluster.create(owned_by(one, owner, self._options))
+        return await self._cluster.create(make_taskmaster_job(owner, self._options))
+
+    async def _follow(self, held: _Held, job: Job, patience: Patience) -> None:
+        """Watch the taskmaster of an attempt until its last report: why it does not start, and whether it is lost."""
+        while not held.ended:
+            moved, seconds = held.moved, None
+            try:
+                seen = await self._look(held, job)
+                if seen.ended is not None or (seen.lost is not None and not seen.lost.may_run):
+                    await self._lose(held, seen)
+                    break
+                if seen.scheduled and held.report is None:
+                    self._tell(held, Report(State.INITIALIZING, start_time=now(), system_logs=held.waits))
+                if not held.reported and (waiting := seen.waiting) is not None:
+                    seconds = patience.wait(waiting)
+            except Unreachable:
+                seconds = _LOOK_SELDOM
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await moved.wait()
+
+    async def _look(self, held: _Held, job: Job) -> Observation:
+        """What is known of the taskmaster that was made as `job`."""
+        assert job.metadata is not None
+        assert job.metadata.name is not None
+        name, uid = job.metadata.name, job.metadata.uid
+        there = self._jobs.objects.get(name)
+        if there is None or _uid(there) != uid:
+            there = await self._cluster.get(Job, name)  # the watch may lag behind
+            there = there if there is not None and _uid(there) == uid else None
+        pods = [pod for pod in self._pods.objects.values() if _key(pod) == held.key]
+        events = [] if held.reported else [one for one in self._events.objects.values() if _about(one, name)]
+        return observe(there, pods, None, events, container="taskmaster")
+
+    async def _lose(self, held: _Held, seen: Observation) -> None:
+        """The taskmaster has ended, or is gone: the attempt has its last report, or is lost."""
+        name = report_name(held.key)
+        while True:
+            try:
+                there = await self._cluster.get(ConfigMap, name)
+                break
+            except Unreachable:
+                await asyncio.sleep(_LOOK_SELDOM)
+        if there is not None:
+            with contextlib.suppress(ValueError):
+                self._take(held.key, read_report(there))
+        if held.ended or held.leaving:
+            return
+        why = seen.lost.sentence if seen.lost else (seen.ended and seen.ended.problem) or "its taskmaster failed"
+        lost = held.report or Report(State.SYSTEM_ERROR, start_time=now())
+        preempted = State.PREEMPTED if seen.lost and seen.lost.preempted else State.SYSTEM_ERROR
+        held.leaving = True
+        await self._remove(held.key)
+        self._tell(held, dataclasses.replace(lost, state=preempted, end_time=now(), lost=f"taskmaster: {why}"))
+
+    async def _give_up(self, held: _Held, sentences: tuple[str, ...]) -> None:
+        """The attempt cannot start: nothing of it stays."""
+        held.leaving = True
+        await self._remove(held.key)
+        self._tell(held, Report(State.SYSTEM_ERROR, end_time=now(), system_logs=(*held.waits, *sentences)))
+
+    async def _cancel(self, held: _Held) -> None:
+        await self._remove(held.key)
+        known = held.report or Report(State.CANCELED)
+        self._tell(held, dataclasses.replace(known, state=State.CANCELED, end_time=now()))
+
+    async def _remove(self, key: AttemptKey) -> None:
+        """Return once nothing of the attempt is left: first the taskmaster, which would make more."""
+        labels = selector_of(self._options.instance, key)
+        again = Backoff(_LOOK_AGAIN, _LOOK_SELDOM)
+        while True:
+            try:
+                if await self._remove_some(key, labels) == 0:
+                    return
+            except Unreachable as error:
+                log.warning("attempt %s is not removed yet: %s", key, error)
+            await asyncio.sleep(again.next())
+
+    async def _remove_some(self, key: AttemptKey, labels: dict[str, str]) -> int:
+        """Ask for the end of what may go now; how much was there."""
+        cluster = self._cluster
+        await cluster.delete(Job, attempt_name(key))
+        taskmasters = await cluster.delete_all(Pod, {**labels, STEP: "taskmaster"})
+        if taskmasters:
+            return taskmasters
+        return sum([await cluster.delete_all(kind, labels) for kind in (Job, Pod, PersistentVolumeClaim, ConfigMap)])
+
+    async def _sweep_all(self) -> None:
+        """Remove finished attempts once they have been kept long enough."""
+        again = Backoff(1.0, 60.0)
+        while True:
+            due = min(self._sweep.values(), default=None)
+            self._swept.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if due is None else max(0.0, due - time.monotonic())):
+                    await self._swept.wait()
+            for key in [key for key, moment in self._sweep.items() if moment <= time.monotonic()]:
+                try:
+                    async with self._places:
+                        if await self._remove_some(key, selector_of(self._options.instance, key)):
+                            self._sweep[key] = time.monotonic() + _LOOK_SELDOM  # look again whether it has gone
+                        else:
+                            del self._sweep[key]
+                            self._held.pop(key, None)
+                    again.renew()
+                except ClusterError as error:
+                    log.warning("attempt %s is not removed yet: %s", key, error)
+                    self._sweep[key] = time.monotonic() + again.next()
+
+    def _tell(self, held: _Held, report: Report) -> None:
+        before = held.ended
+        held.report = report
+        held.wake()
+        self._sink(held.key, report)
+        if held.ended and not before:
+            self._freed()
+
+    def _take(self, key: AttemptKey, report: Report) -> None:
+        """A report of a taskmaster."""
+        held = self._held.setdefault(key, _Held(key))
+        held.reported = True
+        if held.ended or held.leaving:
+            return
+        report = dataclasses.replace(report, system_logs=(*held.waits, *report.system_logs))
+        if report.lost is None:
+            self._tell(held, report)
+        else:
+            held.leaving = True
+            self._begin(held, self._leave(held, report))
+
+    async def _leave(self, held: _Held, report: Report) -> None:
+        """No new attempt may start while something of a lost one may still write."""
+        await self._remove(held.key)
+        self._tell(held, report)
+
+    def _taken(self, config_map: ConfigMap) -> str:
+        """Take the report at once: to keep it would be in vain. What is kept is its version."""
+        metadata = config_map.metadata
+        assert metadata is not None
+        key = key_of(metadata.labels)
+        if key is not None and metadata.deletionTimestamp is None:
+            try:
+                self._take(key, read_report(config_map))
+            except ValueError as error:
+                log.error("ConfigMap %s: %s", metadata.name, error)
+        return metadata.resourceVersion or ""
+
+    def _told(self, change: Change, kept: Job | Pod) -> None:
+        held = self._held.get(_key(kept) or AttemptKey("", 0))
+        if held is not None:
+            held.wake()
+
+    def _told_event(self, change: Change, kept: EventModel) -> None:
+        for held in self._held.values():
+            if not held.reported and not held.ended and _about(kept, attempt_name(held.key)):
+                held.wake()
+
+    def _job_of(self, key: AttemptKey) -> Job | None:
+        return self._jobs.objects.get(attempt_name(key))
+
+    def _adopt(self) -> None:
+        """Follow what an earlier server began."""
+        for held in list(self._held.values()):
+            job = self._job_of(held.key)
+            if held.ended or held.leaving or held.work is not None:
+                continue
+            if job is not None:
+                self._begin(held, self._follow(held, job, self._patience(held)))
+            elif held.reported:
+                self._begin(held, self._lose(held, Observation(lost=Lost("its Job was deleted"))))
+
+    def _patience(self, held: _Held) -> Patience:
+        options = self._options
+
+        def note(sentence: str) -> None:
+            held.waits = (*held.waits, sentence)
+            if held.report is None:
+                self._sink(held.key, Report(State.QUEUED, system_logs=held.waits))
+
+        return Patience("the task", note, start_timeout=options.start_timeout, queue_timeout=options.queue_timeout)
+
+    async def _find_minimums(self) -> None:
+        """What the namespace's LimitRanges ask for at least; without the right to look, pods show it."""
+        try:
+            ranges = await self._cluster.list(LimitRange, {})
+        except Refused as error:
+            log.info("limit ranges cannot be read: %s", error.said)
+            return
+        self._options = dataclasses.replace(self._options, minimums=minimums(ranges))
+
+
+def _connect(options: KubernetesOptions) -> Cluster:
+    return Cluster.connect(
+        options.kubeconfig or None,
+        options.context or None,
+        options.namespace or None,
+        qps=options.qps,
+        burst=options.burst,
+    )
+
+
+def _moment(time_: str) -> float:
+    return datetime.fromisoformat(time_).timestamp()
+
+
+def _uid(job: Job) -> str | None:
+    return job.metadata.uid if job.metadata else None
+
+
+def _key(obj: Job | Pod) -> AttemptKey | None:
+    return key_of(obj.metadata.labels) if obj.metadata else None
+
+
+def _about(event: EventModel, name: str) -> bool:
+    """Whether the event is about the Job `name` or a pod of it, or about another step of the same attempt."""
+    return (event.involvedObject.name or "").startswith(name)

@@ -1,0 +1,66 @@
+"""The filer as it runs in a pod: between the URLs of a plan and the attempt's scratch volume."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from pathlib import Path
+
+from tesk.backends.kubernetes.handout import Handout, read_attempt
+from tesk.backends.kubernetes.names import Phase
+from tesk.backends.kubernetes.pods import LAUNCHER_PROGRAM, LAUNCHER_TREE, SCRATCH_TREE
+from tesk.backends.kubernetes.result import FilerResult, result_line
+from tesk.filer import TransferError, stage_in, stage_out
+from tesk.storage import Storage
+
+__all__ = ["main"]
+
+
+def main(attempt: Path, volume: Path, phase: Phase) -> int:
+    """Move the files of the attempt handed out in `attempt` between their URLs and the scratch volume at `volume`.
+
+    Prints the result, also a bad one, as the last line (`tesk.backends.kubernetes.result`) and returns 0. Raises
+    ValueError when `attempt` holds none. Staging in may be repeated after a crash.
+    """
+    handout = read_attempt(attempt)
+    if phase == "in":
+        result = _make_scratch(volume) or asyncio.run(_stage_in(handout, volume / SCRATCH_TREE))
+    else:
+        result = asyncio.run(_stage_out(handout, volume / SCRATCH_TREE))
+    for sentence in result.problems:
+        print(sentence)
+    print(result_line(result), flush=True)
+    return 0
+
+
+def _make_scratch(volume: Path) -> FilerResult | None:
+    """Make the two trees of the volume, and put the launcher into its own; what went wrong, if anything did."""
+    try:
+        (volume / SCRATCH_TREE).mkdir(exist_ok=True)
+        subprocess.run([LAUNCHER_PROGRAM, "--install", str(volume / LAUNCHER_TREE)], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        return FilerResult((f"scratch cannot be made: {error}",))
+    return None
+
+
+async def _stage_in(handout: Handout, scratch: Path) -> FilerResult:
+    try:
+        async with Storage(handout.storage.options()) as storage:
+            await stage_in(handout.plan, scratch, storage)
+    except TransferError as error:
+        return FilerResult(error.sentences)
+    except ValueError as error:
+        return FilerResult((str(error),))
+    for path, _, _ in os.walk(scratch):
+        os.chmod(path, 0o777)  # which user an image has is not known before it runs
+    return FilerResult()
+
+
+async def _stage_out(handout: Handout, scratch: Path) -> FilerResult:
+    try:
+        options = handout.storage.options()
+    except ValueError as error:
+        return FilerResult((str(error),))
+    async with Storage(options) as storage:
+        return FilerResult(out=await stage_out(handout.plan, scratch, storage))

@@ -1,0 +1,66 @@
+"""How long a step may wait, and what the user is told meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from tesk.backends.kubernetes.observation import Waiting
+from tesk.taskmaster.steps import StepFailed
+
+__all__ = ["EXPLAIN_AFTER", "Patience"]
+
+EXPLAIN_AFTER = 1.0
+"""Seconds after which a step that has not started is looked into."""
+
+_TELL_AFTER = 2.0
+_MOST_NOTES = 8
+
+
+class Patience:
+    """Of one step, called `what` in sentences.
+
+    What waiting cannot cure is waited for `start_timeout` seconds at most, what it can for `queue_timeout` (None: for
+    ever). `note` is told each reason that has lasted two seconds.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        note: Callable[[str], None],
+        *,
+        start_timeout: float,
+        queue_timeout: float | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._what = what
+        self._note = note
+        self._limits = {False: start_timeout, True: queue_timeout}
+        self._clock = clock
+        self._since: dict[bool, float] = {}
+        self._began = clock()
+        self._reason: tuple[str, float] = ("", 0.0)
+        self._told: list[str] = []
+
+    def renew(self) -> None:
+        """It runs: what it waited for before does not count."""
+        self._since.clear()
+
+    def wait(self, waiting: Waiting) -> float:
+        """Note that it waits now; for how many seconds at most nothing need be done about that.
+
+        Raises StepFailed when it has waited too long.
+        """
+        now = self._clock()
+        self._since = {waiting.curable: self._since.get(waiting.curable, now)}
+        limit, waited = self._limits[waiting.curable], now - self._since[waiting.curable]
+        if limit is not None and waited >= limit:
+            raise StepFailed(f"{self._what} could not start within {limit:g} s: {waiting.sentence}")
+        if self._reason[0] != waiting.sentence:
+            self._reason = (waiting.sentence, now)
+        lasted = now - self._reason[1]
+        if lasted >= _TELL_AFTER and waiting.sentence not in self._told and len(self._told) < _MOST_NOTES:
+            self._told.append(waiting.sentence)
+            self._note(f"{self._what} waits: {waiting.sentence}")
+        nearest = [EXPLAIN_AFTER - (now - self._began), _TELL_AFTER - lasted, (limit or 3600.0) - waited]
+        return min([one for one in nearest if one > 0.0] or [3600.0]) + 0.01

@@ -1,0 +1,283 @@
+"""The steps of one attempt as Jobs on a scratch volume, run by its taskmaster; a `Steps` of tesk.taskmaster.
+
+Every step may have been begun, or ended, under a taskmaster that was killed: what is there already is watched to its
+end and never made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from lightkube.resources.batch_v1 import Job
+from lightkube.resources.core_v1 import PersistentVolumeClaim, Pod
+
+from tesk.backends.excerpt import excerpt
+from tesk.backends.kubernetes.cluster import Cluster
+from tesk.backends.kubernetes.errors import ClusterError, Gone, NameTaken, Refused, StillThere
+from tesk.backends.kubernetes.handout import Handout
+from tesk.backends.kubernetes.names import Phase, claim_name, executor_name, filer_name
+from tesk.backends.kubernetes.objects import make_executor_job, make_filer_job, make_scratch_claim, needs_scratch
+from tesk.backends.kubernetes.observation import Ended, Observation, Waiting
+from tesk.backends.kubernetes.patience import EXPLAIN_AFTER, Patience
+from tesk.backends.kubernetes.refusals import refused
+from tesk.backends.kubernetes.result import FilerResult, read_result
+from tesk.backends.kubernetes.scene import Scene
+from tesk.backends.kubernetes.streams import LauncherEnd, read_end, read_record, record_lines, unframe
+from tesk.taskmaster.report import ExecutorEnd, OutputFile, Report
+from tesk.taskmaster.run import now
+from tesk.taskmaster.steps import AttemptLost, ExecutorResult, Interrupted, StageOutResult, StepFailed
+
+__all__ = ["JobSteps"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_AWAY_SECONDS = 900.0
+"""How long the API server may be away before the taskmaster leaves its work to a successor."""
+
+_LOG_SECONDS = 60.0
+_MOST_LOG_BYTES = 32 << 20
+_REFUSED_AGAIN, _STILL_THERE_AGAIN = 2.0, 0.5
+
+
+def _unless_away(
+    step: Callable[Concatenate[JobSteps, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[JobSteps, P], Coroutine[Any, Any, R]]:
+    """An error of the API server ends no attempt: it says nothing of the work."""
+
+    @wraps(step)
+    async def guarded(self: JobSteps, /, *args: P.args, **named: P.kwargs) -> R:
+        try:
+            return await step(self, *args, **named)
+        except ClusterError as error:
+            raise Interrupted(str(error)) from error
+
+    return guarded
+
+
+class JobSteps:
+    """A Job for stage-in, for each executor and for stage-out.
+
+    `note` is told what a step waits for. `earlier` is the last report of a predecessor.
+    """
+
+    def __init__(
+        self,
+        handout: Handout,
+        cluster: Cluster,
+        scene: Scene,
+        note: Callable[[str], None],
+        earlier: Report | None = None,
+    ) -> None:
+        self._owner = handout.owner
+        self._plan = handout.plan
+        self._options = handout.options
+        self._cluster = cluster
+        self._scene = scene
+        self._note = note
+        self._earlier = earlier
+        self._ended: set[str] = set()
+
+    @_unless_away
+    async def stage_in(self) -> None:
+        """Make the scratch volume, and have a filer fill it; nothing where the plan has no mounts."""
+        if not needs_scratch(self._plan):
+            return
+        patience = self._patience("stage-in")
+        if await self._cluster.get(Job, filer_name(self._owner.key, "in"), within=_AWAY_SECONDS) is None:
+            await self._make(make_scratch_claim(self._owner, self._plan, self._options), "its volume claim", patience)
+        result = await self._filer("in", patience)
+        if result.problems:
+            raise StepFailed(*result.problems)
+
+    @_unless_away
+    async def execute(self, index: int, started: Callable[[], None]) -> ExecutorResult:
+        """Run one executor as a Job, which is tried once."""
+        what = f"executor {index}"
+        if (known := await self._known(index)) is not None:
+            started()
+            return ExecutorResult(known)
+        patience = self._patience(what)
+        job = await self._make(make_executor_job(self._owner, self._plan, self._options, index), "its Job", patience)
+        ended = await self._end_of(job, "executor", what, patience, started)
+        if ended.exit_code is None:
+            raise StepFailed(f"{what}: {ended.problem or ended.reason}")
+        said = read_end(ended.message)
+        if said is not None and said.fault:
+            raise StepFailed(f"{what}: {said.fault}")
+        stdout, stderr = await self._streams(job)
+        start = (said.start if said else None) or ended.start or now()
+        end = ExecutorEnd(start, (said.end if said else None) or ended.end or now(), ended.exit_code, stdout, stderr)
+        return ExecutorResult(end, self._problem(ended, said), said.usage if said else None)
+
+    @_unless_away
+    async def stage_out(self) -> StageOutResult:
+        """Have a filer deliver the outputs."""
+        if not self._plan.outputs:
+            return StageOutResult()
+        result = await self._filer("out", self._patience("stage-out"))
+        if result.out is None:
+            raise StepFailed(*result.problems)
+        out = result.out
+        delivered = tuple(OutputFile(one.url, one.path, one.size_bytes) for one in out.delivered)
+        return StageOutResult(delivered, out.missing, out.failed, out.notes, out.directories)
+
+    @_unless_away
+    async def clean(self) -> None:
+        """Remove scratch, and every Job that has not ended; those that have stay to be looked at."""
+        names = [filer_name(self._owner.key, "in"), filer_name(self._owner.key, "out")]
+        names += [executor_name(self._owner.key, index) for index in range(len(self._plan.executors))]
+        begun = [name for name in names if name not in self._ended]
+        await asyncio.gather(*(self._cluster.delete(Job, name, within=_AWAY_SECONDS) for name in begun))
+        if needs_scratch(self._plan):
+            name = claim_name(self._owner.key)
+            await self._cluster.delete(PersistentVolumeClaim, name, within=_AWAY_SECONDS)
+
+    def _patience(self, what: str) -> Patience:
+        options = self._options
+        return Patience(what, self._note, start_timeout=options.start_timeout, queue_timeout=options.queue_timeout)
+
+    async def _known(self, index: int) -> ExecutorEnd | None:
+        """How the executor ended according to a predecessor, where its Job is gone and cannot tell any more."""
+        if self._earlier is None or index >= len(self._earlier.executors):
+            return None
+        name = executor_name(self._owner.key, index)
+        there = await self._cluster.get(Job, name, within=_AWAY_SECONDS)
+        return self._earlier.executors[index] if there is None else None
+
+    async def _make(self, wanted: Any, called: str, patience: Patience) -> Any:
+        """Create `wanted`, or find that it is there; a quota may have it wait."""
+        while True:
+            try:
+                made = await self._cluster.create(wanted, within=_AWAY_SECONDS)
+                patience.renew()
+                return made
+            except NameTaken as error:
+                raise StepFailed(str(error)) from error
+            except StillThere as error:
+                patience.wait(Waiting(str(error), curable=False))
+                await asyncio.sleep(_STILL_THERE_AGAIN)
+            except Refused as error:
+                waiting = refused(error.status, called)
+                if waiting is None or error.code == 422:
+                    raise StepFailed(str(error)) from error
+                patience.wait(waiting)
+                await asyncio.sleep(_REFUSED_AGAIN)
+
+    async def _filer(self, phase: Phase, patience: Patience) -> FilerResult:
+        what = f"stage-{phase}"
+        job = await self._make(make_filer_job(self._owner, self._plan, self._options, phase), "its Job", patience)
+        ended = await self._end_of(job, "filer", what, patience)
+        log = await self._log(job, "filer")
+        result = None if log is None else read_result(log)
+        if result is not None and ended.exit_code == 0:
+            return result
+        if ended.exit_code == 0:
+            raise AttemptLost(f"{what} ended and its result was lost with its pod")
+        last = (log or b"").decode("utf-8", "replace").strip().rpartition("\n")[2]
+        said = f"; its last words: {last}" if last else ""
+        raise StepFailed(f"{what} failed: {ended.problem or f'exit code {ended.exit_code}, {ended.reason}'}{said}")
+
+    async def _end_of(
+        self,
+        job: Job,
+        container: str,
+        what: str,
+        patience: Patience,
+        started: Callable[[], None] = lambda: None,
+    ) -> Ended:
+        """Watch `job` until its main container has ended; `started` is called once it runs.
+
+        Raises AttemptLost, and StepFailed when it waits for too long.
+        """
+        assert job.metadata is not None
+        assert job.metadata.name is not None
+        explained = False
+        begun = False
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        try:
+            while True:
+                moved = self._scene.moved
+                seen = await self._scene.look(job, container)
+                if seen.started and not begun:
+                    begun = True
+                    patience.renew()
+                    started()
+                if seen.ended is not None:
+                    self._ended.add(job.metadata.name)
+                    return seen.ended
+                wait = self._may_wait(seen, what, patience)
+                if seen.waiting is not None and loop.time() - since >= EXPLAIN_AFTER:
+                    explained = True
+                    await self._scene.explain(job)
+                await _first(moved, wait)
+        finally:
+            if explained:
+                await self._scene.hush()
+
+    def _may_wait(self, seen: Observation, what: str, patience: Patience) -> float | None:
+        """For how many seconds at most nothing need be done; None: until something changes."""
+        lost = seen.lost
+        if lost is not None and not lost.may_run:
+            raise AttemptLost(f"{what}: {lost.sentence}", preempted=lost.preempted)
+        if lost is not None:  # no new attempt may start before it has surely gone
+            return patience.wait(Waiting(lost.sentence, curable=True))
+        return patience.wait(seen.waiting) if seen.waiting is not None and not seen.started else None
+
+    def _problem(self, ended: Ended, said: LauncherEnd | None) -> str | None:
+        # containerd says OOMKilled also of a container that ended well after a child was killed
+        if said.oom if said is not None else ended.reason == "OOMKilled":
+            limit = self._plan.resources.ram_bytes
+            allowed = f" than its {limit / 1e9:g} GB (resources.ram_gb)" if limit else " than its node has to give"
+            return f"it needed more memory{allowed}"
+        return ended.problem or (said.problem if said else None)
+
+    async def _streams(self, job: Job) -> tuple[str, str]:
+        """The excerpts of an executor's stdout and stderr."""
+        limit = self._options.log_bytes
+        log = await self._log(job, "executor", tail_lines=record_lines(limit))
+        if log is None:
+            self._note("the streams of an executor were lost with its pod")
+            return "", ""
+        kept = read_record(log, limit)
+        if kept is not None:
+            return kept
+        # The launcher was killed together with the command: what reached the log is what there is.
+        log = await self._log(job, "executor") or b""
+        return excerpt(unframe(log, "stdout"), limit), excerpt(unframe(log, "stderr"), limit)
+
+    async def _log(self, job: Job, container: str, *, tail_lines: int | None = None) -> bytes | None:
+        """What the newest pod of `job` has written; None when it is gone."""
+        pods = self._scene.pods_of(job)
+        name = pods[0].metadata.name if pods and pods[0].metadata else None
+        if name is None:
+            return None
+        deadline = asyncio.get_running_loop().time() + _LOG_SECONDS
+        while True:
+            try:
+                return await self._read_log(name, container, tail_lines)
+            except Gone:
+                return None
+            except ClusterError:
+                if await self._cluster.get(Pod, name, within=_AWAY_SECONDS) is None:
+                    return None
+                if asyncio.get_running_loop().time() > deadline:
+                    return None
+                await asyncio.sleep(1.0)
+
+    async def _read_log(self, pod: str, container: str, tail_lines: int | None) -> bytes:
+        pieces = self._cluster.log(pod, container, tail_lines=tail_lines, limit_bytes=_MOST_LOG_BYTES)
+        return b"".join([piece async for piece in pieces])
+
+
+async def _first(moved: asyncio.Event, seconds: float | None) -> None:
+    """Return at the next change, or after `seconds`."""
+    try:
+        async with asyncio.timeout(seconds):
+            await moved.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,137 @@
+"""The taskmaster as it runs in a pod: one attempt's steps as Jobs, and its report where the server finds it.
+
+It may be killed at any instruction: the next one finds the same Jobs and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+from pathlib import Path
+
+from lightkube.resources.core_v1 import ConfigMap
+
+from tesk.backends.kubernetes.cluster import Cluster
+from tesk.backends.kubernetes.errors import ClusterError
+from tesk.backends.kubernetes.handout import Handout, read_attempt
+from tesk.backends.kubernetes.labels import selector_of
+from tesk.backends.kubernetes.names import report_name
+from tesk.backends.kubernetes.report_map import make_report_config_map, read_report
+from tesk.backends.kubernetes.scene import Scene
+from tesk.backends.kubernetes.steps import JobSteps
+from tesk.taskmaster.report import Report
+from tesk.taskmaster.run import run_attempt
+from tesk.taskmaster.steps import Interrupted
+from tesk.tes.states import State
+
+__all__ = ["main"]
+
+log = logging.getLogger(__name__)
+
+_AWAY_SECONDS = 900.0
+_AGAIN = 1
+_ENDED_BY_SIGNAL = 143
+_ORDER = {State.QUEUED: 0, State.INITIALIZING: 1, State.RUNNING: 2}
+
+
+def main(attempt: Path) -> int:
+    """Run the attempt handed out in the directory `attempt` to its end; the exit code.
+
+    0 when its last report is stored, 1 when its pod shall be started again. Raises ValueError when `attempt` holds
+    none.
+    """
+    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
+    # Process 1 of a container ignores signals that it has no handler for. What runs goes on without us.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(_ENDED_BY_SIGNAL))
+    return asyncio.run(_run(read_attempt(attempt)))
+
+
+async def _run(handout: Handout) -> int:
+    options = handout.options
+    cluster = Cluster.connect(namespace=options.namespace or None, qps=options.qps, burst=options.burst)
+    async with cluster:
+        try:
+            reports = _Reports(handout, cluster)
+            earlier = await reports.open()
+            if earlier is not None and earlier.state.terminal:
+                return 0
+            async with Scene(cluster, selector_of(options.instance, handout.owner.key)) as scene, reports:
+                steps = JobSteps(handout, cluster, scene, reports.note, earlier)
+                since = earlier.start_time if earlier else None
+                reports.last = await run_attempt(handout.plan, steps, reports.publish, start_time=since)
+            return 0
+        except (ClusterError, Interrupted) as error:
+            log.error("%s", error)
+            return _AGAIN
+
+
+class _Reports:
+    """Keeps the newest report in its ConfigMap; `async with` returns once the last one is there."""
+
+    def __init__(self, handout: Handout, cluster: Cluster) -> None:
+        self._handout = handout
+        self._cluster = cluster
+        self._report: Report | None = None
+        self._earlier: Report | None = None
+        self._notes: list[str] = []
+        self._uid: str | None = None
+        self._news = asyncio.Event()
+        self._writing: asyncio.Task[None] | None = None
+        self.last: Report | None = None
+        """The last report of the attempt, once there is one."""
+
+    async def open(self) -> Report | None:
+        """The newest report of a predecessor."""
+        there = await self._cluster.get(ConfigMap, report_name(self._handout.owner.key), within=_AWAY_SECONDS)
+        if there is not None and there.metadata is not None:
+            self._uid = there.metadata.uid
+            with contextlib.suppress(ValueError):
+                self._earlier = read_report(there)
+        return self._earlier
+
+    async def __aenter__(self) -> _Reports:
+        self._writing = asyncio.create_task(self._write_all(), name="reports")
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        assert self._writing is not None
+        self._writing.cancel()
+        with contextlib.suppress(asyncio.CancelledError, ClusterError):
+            await self._writing
+        if kind is None and self.last is not None:
+            await self._write(self.last)
+
+    def publish(self, report: Report) -> None:
+        """Note a new report; one that knows less than a predecessor's is kept back."""
+        self._report = report
+        if self._earlier is None or _knows(report) >= _knows(self._earlier):
+            self._earlier = None
+            self._news.set()
+
+    def note(self, sentence: str) -> None:
+        """Add a sentence to what the user is told."""
+        log.info("%s", sentence)
+        self._notes.append(sentence)
+        self._news.set()
+
+    async def _write_all(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if self._report is not None and self._earlier is None:
+                await self._write(self._report)
+
+    async def _write(self, report: Report) -> None:
+        whole = dataclasses.replace(report, system_logs=(*report.system_logs, *self._notes))
+        config_map = make_report_config_map(self._handout.owner, whole, self._handout.options)
+        made = await self._cluster.replace_or_create(config_map, uid=self._uid, within=_AWAY_SECONDS)
+        assert made.metadata is not None
+        self._uid = made.metadata.uid
+
+
+def _knows(report: Report) -> tuple[int, int]:
+    return _ORDER.get(report.state, 3), len(report.executors)

@@ -1,0 +1,81 @@
+"""Objects without what nobody asks for: a pod as it comes takes 40 KiB of memory, and a server holds many."""
+
+from __future__ import annotations
+
+from lightkube.models.batch_v1 import JobSpec
+from lightkube.models.core_v1 import Container, EventSource, ObjectReference, PodSpec, PodTemplateSpec
+from lightkube.models.core_v1 import Event as EventModel
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.batch_v1 import Job
+from lightkube.resources.core_v1 import Event, Pod
+
+__all__ = ["trim_event", "trim_job", "trim_pod"]
+
+
+def trim_job(job: Job) -> Job:
+    """What `observe` reads of a Job."""
+    spec = job.spec
+    template = spec.template if spec else PodTemplateSpec()
+    return Job(
+        metadata=_metadata(job.metadata),
+        spec=JobSpec(
+            backoffLimit=spec.backoffLimit if spec else None,
+            activeDeadlineSeconds=spec.activeDeadlineSeconds if spec else None,
+            podReplacementPolicy=spec.podReplacementPolicy if spec else None,
+            template=PodTemplateSpec(spec=_spec(template.spec)),
+        ),
+        status=job.status,
+    )
+
+
+def trim_pod(pod: Pod) -> Pod:
+    """What `observe` reads of a pod."""
+    return Pod(metadata=_metadata(pod.metadata), spec=_spec(pod.spec), status=pod.status)
+
+
+def trim_event(event: Event) -> EventModel:
+    """What `observe` reads of an event."""
+    about = event.involvedObject
+    return EventModel(
+        metadata=ObjectMeta(name=event.metadata.name if event.metadata else None),
+        involvedObject=ObjectReference(kind=about.kind, name=about.name, uid=about.uid, fieldPath=about.fieldPath),
+        reason=event.reason,
+        message=event.message,
+        type=event.type,
+        count=event.count,
+        firstTimestamp=event.firstTimestamp,
+        lastTimestamp=event.lastTimestamp,
+        eventTime=event.eventTime,
+        series=event.series,
+        source=EventSource(),
+    )
+
+
+def _metadata(metadata: ObjectMeta | None) -> ObjectMeta | None:
+    if metadata is None:
+        return None
+    return ObjectMeta(
+        name=metadata.name,
+        uid=metadata.uid,
+        labels=metadata.labels,
+        creationTimestamp=metadata.creationTimestamp,
+        deletionTimestamp=metadata.deletionTimestamp,
+        ownerReferences=metadata.ownerReferences,
+    )
+
+
+def _spec(spec: PodSpec | None) -> PodSpec | None:
+    if spec is None:
+        return None
+    names = [Container(name=one.name, image=one.image, restartPolicy=one.restartPolicy) for one in spec.containers]
+    first = [
+        Container(name=one.name, image=one.image, restartPolicy=one.restartPolicy) for one in spec.initContainers or ()
+    ]
+    return PodSpec(
+        containers=names,
+        initContainers=first or None,
+        nodeName=spec.nodeName,
+        restartPolicy=spec.restartPolicy,
+        schedulingGates=spec.schedulingGates,
+        activeDeadlineSeconds=spec.activeDeadlineSeconds,
+    )
