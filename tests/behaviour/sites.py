@@ -94,7 +94,7 @@ def _kubernetes(_: Path) -> Place:
         "TESK_KUBERNETES_IMAGE": load_image(cluster),
         "TESK_KUBERNETES_RUN_AS_USER": "0",
         "TESK_KUBERNETES_KEEP_FINISHED": "0",
-        "TESK_KUBERNETES_START_TIMEOUT": "20",
+        "TESK_KUBERNETES_START_TIMEOUT": "45",
     }
     return Place(
         settings,

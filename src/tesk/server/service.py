@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from starlette.applications import Starlette
 
 from tesk.backends.base import Backend, BackendAway
-from tesk.backends.local.backend import LocalBackend, LocalOptions, StateDirectoryInUse
+from tesk.backends.local.backend import LocalBackend, LocalOptions
 from tesk.backends.local.engine import EngineUnavailable
 from tesk.config import Config
 from tesk.controller import Controller, ControllerOptions
 from tesk.plan.site import Capacity
 from tesk.server.app import create_app
+from tesk.server.exclusive import StateDirectoryInUse, held
 from tesk.server.listen import CannotServe, Listeners, hosts_of, listeners
 from tesk.server.logs import log_to_stderr
 from tesk.server.memory import keep_freed_memory
@@ -85,6 +86,7 @@ async def _open(
             f"The state directory {config.state_directory} cannot be made ({error.strerror}); "
             "set state_directory (TESK_STATE_DIRECTORY) to one that can."
         ) from error
+    opened.enter_context(held(config.state_directory))
     store = await Store.open(config.store_place, hide_canceling=not config.tasks.show_canceling)
     opened.push_async_callback(store.close)
     secret = await store.secret()

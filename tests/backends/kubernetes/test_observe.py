@@ -33,8 +33,8 @@ def recorded(name: str) -> Json:
     return raw
 
 
-def waits(sentence: str, *, curable: bool = False) -> Waiting:
-    return Waiting(sentence, curable)
+def waits(sentence: str, *, curable: bool = False, usual: bool = False) -> Waiting:
+    return Waiting(sentence, curable, usual)
 
 
 BWA = "localhost:5000/{}/bwa:0.7"
@@ -48,7 +48,9 @@ WAITING = {
         "its volume claim 'absent' does not exist (0/1 nodes are available: persistentvolumeclaim \"absent\" not found)"
     ),
     "claim-class-waiting": waits("storage class 'absent' does not exist"),
-    "claim-late-waiting": waits("volume claim 'observed-pvc' waits for the provisioner 'observe.example/none'"),
+    "claim-late-waiting": waits(
+        "volume claim 'observed-pvc' waits for the provisioner 'observe.example/none'", usual=True
+    ),
     "claim-no-class-waiting": waits(
         "volume claim 'observed-pvc' gets no volume: no persistent volumes available for this claim and no storage "
         "class is set"
@@ -87,7 +89,7 @@ WAITING = {
     "init-image-waiting": waits(
         "its init container 'launcher': image 'localhost:5000/missing/tesk:1' cannot be pulled: not found"
     ),
-    "init-runs-waiting": waits("its init container 'launcher' runs first"),
+    "init-runs-waiting": waits("its init container 'launcher' runs first", usual=True),
     "limit-range-refused": waits(
         "the cluster refuses its pod: maximum cpu usage per Container is 100m, but limit is 200m"
     ),
@@ -110,7 +112,7 @@ WAITING = {
         "quota 'small' of the namespace is used up (pods: 1 more, 1 of 1 in use)", curable=True
     ),
     "retry-first": waits("it ended with exit code 4; its Job tries it again", curable=True),
-    "retry-second": waits("its pod begins on node 'node-1'"),
+    "retry-second": waits("its pod begins on node 'node-1'", usual=True),
     "sandbox-waiting": waits(
         "node 'node-1' cannot make its pod: container init was OOM-killed (memory limit too low?)"
     ),
@@ -378,7 +380,7 @@ def test_a_failed_pull_is_told_by_its_event_before_the_container_says_so() -> No
 
 def test_another_failure_waits_for_the_state_that_tells_it_better() -> None:
     pod, event = a_pod(waiting("ContainerCreating")), an_event("Failed", "Error: InvalidImageName")
-    assert see(a_job(), pod, events=[event]).waiting == waits("its pod begins on node 'n1'")
+    assert see(a_job(), pod, events=[event]).waiting == waits("its pod begins on node 'n1'", usual=True)
 
 
 def claim(phase: str = "Pending") -> Json:
@@ -407,7 +409,8 @@ def claim(phase: str = "Pending") -> Json:
 def test_a_claim_without_a_volume_says_why(reason: str, message: str, sentence: str, curable: bool) -> None:
     event = an_event(reason, message, "PersistentVolumeClaim", "step-pvc")
     seen = see(a_job(), claim=claim(), events=[event])
-    assert seen.waiting == waits(f"volume claim 'step-pvc' {sentence}", curable=curable)
+    usual = reason != "ProvisioningFailed"
+    assert seen.waiting == waits(f"volume claim 'step-pvc' {sentence}", curable=curable, usual=usual)
 
 
 def test_a_claim_that_waits_for_its_pod_does_not_hide_why_no_node_takes_the_pod() -> None:
@@ -467,9 +470,9 @@ def test_a_cluster_that_grows_cures_a_missing_label() -> None:
 
 
 def test_before_anything_is_known_it_waits() -> None:
-    assert see(a_job()).waiting == waits("its pod is being made", curable=True)
-    assert see(a_job(), a_pod(node="")).waiting == waits("its pod waits for the scheduler", curable=True)
-    assert see(a_job(), a_pod()).waiting == waits("its pod begins on node 'n1'")
+    assert see(a_job()).waiting == waits("its pod is being made", curable=True, usual=True)
+    assert see(a_job(), a_pod(node="")).waiting == waits("its pod waits for the scheduler", curable=True, usual=True)
+    assert see(a_job(), a_pod()).waiting == waits("its pod begins on node 'n1'", usual=True)
 
 
 def test_a_refusal_that_was_overcome_is_forgotten() -> None:
@@ -477,7 +480,7 @@ def test_a_refusal_that_was_overcome_is_forgotten() -> None:
         an_event("FailedCreate", "Error creating: exceeded quota", "Job", "step", at=T1),
         an_event("SuccessfulCreate", "Created pod: step-1", "Job", "step", at=T2),
     ]
-    assert see(a_job(), events=events).waiting == waits("its pod is being made", curable=True)
+    assert see(a_job(), events=events).waiting == waits("its pod is being made", curable=True, usual=True)
 
 
 @pytest.mark.parametrize(
@@ -529,7 +532,7 @@ def test_a_disruption_that_has_not_come_is_none() -> None:
 @pytest.mark.parametrize("kind", ["Complete", "SuccessCriteriaMet", "Failed", "FailureTarget", "Suspended"])
 def test_a_condition_that_is_not_true_says_nothing(kind: str) -> None:
     job = a_job(condition(kind, "False", "BackoffLimitExceeded"))
-    assert see(job).waiting == waits("its pod is being made", curable=True)
+    assert see(job).waiting == waits("its pod is being made", curable=True, usual=True)
     assert see(job, a_pod(running())).waiting is None
 
 
@@ -669,9 +672,9 @@ def test_a_sidecar_that_does_not_start_holds_it_up(status: Json, sentence: str) 
     pod["spec"]["initContainers"] = [{"name": "proxy", "image": "proxy:1", "restartPolicy": "Always"}]
     proxy = {"name": "proxy", "image": "proxy:1", "imageID": "", "ready": False, "restartCount": 0, "state": status}
     pod["status"]["initContainerStatuses"] = [proxy]
-    assert see(a_job(), pod).waiting == waits(sentence)
+    assert see(a_job(), pod).waiting == waits(sentence, usual=sentence.endswith("first"))
     proxy.update(started=True, state=running())
-    assert see(a_job(), pod).waiting == waits("its pod begins on node 'n1'")
+    assert see(a_job(), pod).waiting == waits("its pod begins on node 'n1'", usual=True)
 
 
 def test_sentences_are_one_line_and_bounded() -> None:

@@ -13,10 +13,12 @@ class Waiting:
 
     `sentence` is a clause that reads after `executor 0 waits: `. `curable`: waiting alone can end it (a busy cluster,
     a quota in use, a suspended Job), so that `queue_timeout` bounds it; anything else is bounded by `start_timeout`.
+    `usual`: every step passes through it, and nobody need hear of it.
     """
 
     sentence: str
     curable: bool
+    usual: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ __all__ = ["EXPLAIN_AFTER", "Patience"]
 EXPLAIN_AFTER = 1.0
 """Seconds after which a step that has not started is looked into."""
 
-_TELL_AFTER = 2.0
+_TELL_AFTER = 3.0
 _MOST_NOTES = 8
 
 
@@ -21,7 +21,7 @@ class Patience:
     """Of one step, called `what` in sentences.
 
     What waiting cannot cure is waited for `start_timeout` seconds at most, what it can for `queue_timeout` (None: for
-    ever). `note` is told each reason that has lasted two seconds.
+    ever). `note` is told each reason that is not usual and has lasted three seconds.
     """
 
     def __init__(
@@ -59,7 +59,8 @@ class Patience:
         if self._reason[0] != waiting.sentence:
             self._reason = (waiting.sentence, now)
         lasted = now - self._reason[1]
-        if lasted >= _TELL_AFTER and waiting.sentence not in self._told and len(self._told) < _MOST_NOTES:
+        new = not waiting.usual and waiting.sentence not in self._told
+        if new and lasted >= _TELL_AFTER and len(self._told) < _MOST_NOTES:
             self._told.append(waiting.sentence)
             self._note(f"{self._what} waits: {waiting.sentence}")
         nearest = [EXPLAIN_AFTER - (now - self._began), _TELL_AFTER - lasted, (limit or 3600.0) - waited]

@@ -126,7 +126,7 @@ class _Reports:
                 await self._write(self._report)
 
     async def _write(self, report: Report) -> None:
-        whole = dataclasses.replace(report, system_logs=(*report.system_logs, *self._notes))
+        whole = dataclasses.replace(report, system_logs=(*self._notes, *report.system_logs))
         config_map = make_report_config_map(self._handout.owner, whole, self._handout.options)
         made = await self._cluster.replace_or_create(config_map, uid=self._uid, within=_AWAY_SECONDS)
         assert made.metadata is not None

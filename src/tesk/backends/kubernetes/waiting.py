@@ -47,7 +47,7 @@ def unmade_pod_waits(job: Job, claim: PersistentVolumeClaim | None, events: Sequ
     newest = _newest(events, "Job", name, ("FailedCreate", "SuccessfulCreate"))
     if newest is not None and newest.reason == "FailedCreate":
         return refusal(newest.message or "the reason is not told")
-    return claim_waits(claim, events) or Waiting("its pod is being made", curable=True)
+    return claim_waits(claim, events) or Waiting("its pod is being made", curable=True, usual=True)
 
 
 def pod_waits(pod: Pod, name: str, claim: PersistentVolumeClaim | None, events: Sequence[Event]) -> Waiting | None:
@@ -71,14 +71,14 @@ def claim_waits(claim: PersistentVolumeClaim | None, events: Sequence[Event]) ->
         return Waiting(f"{told} has lost its volume", curable=False)
     newest = _newest(events, "PersistentVolumeClaim", claim.metadata.name, _CLAIM_STAGES)
     if newest is None:
-        return Waiting(f"{told} is not bound to a volume yet", curable=False)
+        return Waiting(f"{told} is not bound to a volume yet", curable=False, usual=True)
     message = newest.message or ""
     if newest.reason == "WaitForFirstConsumer":
-        return Waiting(f"{told} waits until its pod has a node", curable=True)
+        return Waiting(f"{told} waits until its pod has a node", curable=True, usual=True)
     if newest.reason in ("Provisioning", "ExternalProvisioning"):
         found = _PROVISIONER.search(message)
         whose = f" {found['name']!r}" if found else ""
-        return Waiting(f"{told} waits for the provisioner{whose}", curable=False)
+        return Waiting(f"{told} waits for the provisioner{whose}", curable=False, usual=True)
     if found := _NO_CLASS.search(message):
         return Waiting(f"storage class {found['name']!r} does not exist", curable=False)
     return Waiting(f"{told} gets no volume: {plain(message)}", curable="ResourceExhausted" in message)
@@ -113,7 +113,7 @@ def _unscheduled(pod: Pod, claim: PersistentVolumeClaim | None, events: Sequence
         return Waiting(f"its pod is held back by the scheduling gate {gates}", curable=True)
     volume = _volume_waits(claim, events)
     if reason is None or condition is None:
-        return volume or Waiting("its pod waits for the scheduler", curable=True)
+        return volume or Waiting("its pod waits for the scheduler", curable=True, usual=True)
     if volume is not None and "PersistentVolumeClaim" in (condition.message or ""):
         return volume
     growing = _newest(events, "Pod", _name(pod), ("TriggeredScaleUp", "NotTriggerScaleUp"))
@@ -138,7 +138,7 @@ def _init_waits(pod: Pod, events: Sequence[Event]) -> Waiting | None:
         if state is not None and state.running:
             if sidecar and status.started:
                 continue
-            return Waiting(f"its {kind} {status.name!r} runs first", curable=False)
+            return Waiting(f"its {kind} {status.name!r} runs first", curable=False, usual=True)
         if state is not None and state.terminated:
             if state.terminated.exitCode == 0 and not sidecar:
                 continue
@@ -210,7 +210,7 @@ def _pull_failed(pod: Pod, events: Sequence[Event]) -> str | None:
 
 
 def _begins(pod: Pod) -> Waiting:
-    return Waiting(f"its pod begins on node {_node(pod)}", curable=False)
+    return Waiting(f"its pod begins on node {_node(pod)}", curable=False, usual=True)
 
 
 def _newest(events: Sequence[Event], kind: str, name: str | None, reasons: Sequence[str]) -> Event | None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
-import fcntl
 import logging
-import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,16 +21,12 @@ from tesk.taskmaster.report import Report
 from tesk.taskmaster.run import now, run_attempt
 from tesk.tes.states import State
 
-__all__ = ["LocalBackend", "LocalOptions", "StateDirectoryInUse", "make_engines"]
+__all__ = ["LocalBackend", "LocalOptions", "make_engines"]
 
 log = logging.getLogger(__name__)
 
 FOLLOW_INTERVAL = 0.1
 READ_SIZE = 1 << 16
-
-
-class StateDirectoryInUse(Exception):
-    """Another server works in the same state directory; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +79,6 @@ class LocalBackend:
         self._options = options
         self._storage = storage
         self._held: dict[AttemptKey, _Held] = {}
-        self._lock = -1
         self._engine: Engine | None = None
         self._sink: ReportSink = lambda *_: None
         self._freed: Callable[[], None] = lambda: None
@@ -108,15 +100,11 @@ class LocalBackend:
     async def start(self, sink: ReportSink, freed: Callable[[], None]) -> None:
         """Find the engine and remove what attempts of an earlier server left.
 
-        Raises EngineUnavailable with a sentence for each engine that does not work, and StateDirectoryInUse.
+        Nothing else may work in the state directory. Raises EngineUnavailable with a sentence for each engine that does
+        not work.
         """
         self._sink, self._freed = sink, freed
-        self._lock = _lock(self._options.state)
-        try:
-            self._engine = await _first_that_works(make_engines(self._options))
-        except BaseException:
-            self._unlock()
-            raise
+        self._engine = await _first_that_works(make_engines(self._options))
         if self._engine.note:
             log.warning("engine sandbox: image names are noted and not used; install podman to use images")
         await asyncio.to_thread(self._remove_leftovers)
@@ -131,7 +119,6 @@ class LocalBackend:
             await asyncio.wait(works)
         if self._engine is not None:
             await self._engine.stop()
-        self._unlock()
 
     async def attempts(self) -> frozenset[AttemptKey]:
         """The attempts of this process."""
@@ -228,11 +215,6 @@ class LocalBackend:
         for one in self._attempts.iterdir():
             remove_tree(one)
 
-    def _unlock(self) -> None:
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
-
 
 async def _first_that_works(engines: list[Engine]) -> Engine:
     reasons = []
@@ -246,20 +228,3 @@ async def _first_that_works(engines: list[Engine]) -> Engine:
             log.info("engine %s", one)
         return engine
     raise EngineUnavailable("no engine works on this machine; " + "; ".join(reasons))
-
-
-def _lock(state: Path) -> int:
-    """Hold the state directory for this process, until it ends however it ends."""
-    fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = os.read(fd, 64).decode(errors="replace").strip() or "unknown"
-        os.close(fd)
-        raise StateDirectoryInUse(
-            f"another tesk (process {holder}) works in {state}; stop it, or choose another state_directory"
-        ) from error
-    with contextlib.suppress(OSError):
-        os.ftruncate(fd, 0)
-        os.write(fd, f"{os.getpid()}\n".encode())
-    return fd
