@@ -274,7 +274,7 @@ class KubernetesBackend:
                     await self._lose(held, seen)
                     break
                 if seen.scheduled and held.report is None:
-                    self._tell(held, Report(State.INITIALIZING, start_time=now(), system_logs=held.waits))
+                    self._tell(held, Report(State.INITIALIZING, system_logs=held.waits))
                 if not held.reported and (waiting := seen.waiting) is not None:
                     seconds = patience.wait(waiting)
             except Unreachable:

@@ -7,6 +7,7 @@ end and never made again.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -40,6 +41,7 @@ _AWAY_SECONDS = 900.0
 
 _LOG_SECONDS = 60.0
 _MOST_LOG_BYTES = 32 << 20
+_KILLED, _KILLED_FOR = 137, ("Evicted", "DeadlineExceeded")
 _REFUSED_AGAIN, _STILL_THERE_AGAIN = 2.0, 0.5
 
 
@@ -196,20 +198,20 @@ class JobSteps:
         assert job.metadata is not None
         assert job.metadata.name is not None
         explained = False
-        begun = False
+        begun: str | None = None
         loop = asyncio.get_running_loop()
         since = loop.time()
         try:
             while True:
                 moved = self._scene.moved
                 seen = await self._scene.look(job, container)
-                if seen.started and not begun:
-                    begun = True
+                if seen.started and begun is None:
+                    begun = seen.started
                     patience.renew()
                     started()
                 if seen.ended is not None:
                     self._ended.add(job.metadata.name)
-                    return seen.ended
+                    return _with_code(seen.ended, begun)
                 wait = self._may_wait(seen, what, patience)
                 if seen.waiting is not None and loop.time() - since >= EXPLAIN_AFTER:
                     explained = True
@@ -272,6 +274,13 @@ class JobSteps:
     async def _read_log(self, pod: str, container: str, tail_lines: int | None) -> bytes:
         pieces = self._cluster.log(pod, container, tail_lines=tail_lines, limit_bytes=_MOST_LOG_BYTES)
         return b"".join([piece async for piece in pieces])
+
+
+def _with_code(ended: Ended, begun: str | None) -> Ended:
+    """`ended`, with an exit code also where the kubelet killed what it had seen run and then lost sight of it."""
+    if ended.exit_code is not None or begun is None or ended.reason not in _KILLED_FOR:
+        return ended
+    return dataclasses.replace(ended, exit_code=_KILLED, start=begun)
 
 
 async def _first(moved: asyncio.Event, seconds: float | None) -> None:
