@@ -122,7 +122,10 @@ INCURABLE = {
         task={"image": "{host}/hanging/bwa:0.7"},
     ),
     "image name": Case(
-        "plain", "image 'Not A Name' is no valid name", state_is("InvalidImageName"), task={"image": "Not A Name"}
+        "plain",
+        "image 'localhost/BWA:0.7' is no valid name",
+        state_is("InvalidImageName"),
+        task={"image": "localhost/BWA:0.7"},
     ),
     "labels that no node has": Case(
         "plain",
@@ -214,12 +217,10 @@ def waiting(cluster: Cluster, image: str, tmp_path_factory: pytest.TempPathFacto
         occupy(spaces["quota"], {"cpu": "300m"}, node="none")
         spaces["quota"].claim("other")
         histories = {name: stack.enter_context(History(cluster, one.name)) for name, one in spaces.items()}
-        sites = {
-            name: stack.enter_context(
-                serving(spaces["quota" if name == "quota" else "waits"], image, directory / name, **one)
-            )
-            for name, one in servers(names).items()
-        }
+        sites = {}
+        for name, settings in servers(names).items():
+            space = spaces["quota" if name == "quota" else "waits"]
+            sites[name] = stack.enter_context(serving(space, directory / name, **{"image": image, **settings}))
         diaries = {name: stack.enter_context(Diary(one)) for name, one in sites.items()}
         found = Waiting(spaces, histories, diaries, {}, names)
         for name, case in {**INCURABLE, **CURABLE}.items():

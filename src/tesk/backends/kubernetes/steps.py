@@ -19,7 +19,8 @@ from tesk.backends.excerpt import excerpt
 from tesk.backends.kubernetes.cluster import Cluster
 from tesk.backends.kubernetes.errors import ClusterError, Gone, NameTaken, Refused, StillThere
 from tesk.backends.kubernetes.handout import Handout
-from tesk.backends.kubernetes.names import Phase, claim_name, executor_name, filer_name
+from tesk.backends.kubernetes.labels import STEP, selector_of
+from tesk.backends.kubernetes.names import Phase, executor_name, filer_name
 from tesk.backends.kubernetes.objects import make_executor_job, make_filer_job, make_scratch_claim, needs_scratch
 from tesk.backends.kubernetes.observation import Ended, Observation, Waiting
 from tesk.backends.kubernetes.patience import EXPLAIN_AFTER, Patience
@@ -129,14 +130,17 @@ class JobSteps:
 
     @_unless_away
     async def clean(self) -> None:
-        """Remove scratch, and every Job that has not ended; those that have stay to be looked at."""
-        names = [filer_name(self._owner.key, "in"), filer_name(self._owner.key, "out")]
-        names += [executor_name(self._owner.key, index) for index in range(len(self._plan.executors))]
-        begun = [name for name in names if name not in self._ended]
-        await asyncio.gather(*(self._cluster.delete(Job, name, within=_AWAY_SECONDS) for name in begun))
+        """Remove scratch, and every Job that has not ended; those that have stay to be looked at.
+
+        What only has the name of one of ours is somebody else's.
+        """
+        ours = selector_of(self._options.instance, self._owner.key)
+        steps = {**ours, STEP: ["stage-in", "executor", "stage-out"]}
+        for job in await self._cluster.list_metadata(Job, steps, within=_AWAY_SECONDS):
+            if job.name is not None and job.name not in self._ended:
+                await self._cluster.delete(Job, job.name, uid=job.uid, within=_AWAY_SECONDS)
         if needs_scratch(self._plan):
-            name = claim_name(self._owner.key)
-            await self._cluster.delete(PersistentVolumeClaim, name, within=_AWAY_SECONDS)
+            await self._cluster.delete_all(PersistentVolumeClaim, {**ours, STEP: "scratch"}, within=_AWAY_SECONDS)
 
     def _patience(self, what: str) -> Patience:
         options = self._options
