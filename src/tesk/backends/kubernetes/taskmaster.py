@@ -67,6 +67,9 @@ async def _run(handout: Handout) -> int:
         except (ClusterError, Interrupted) as error:
             log.error("%s", error)
             return _AGAIN
+        finally:
+            counts = ", ".join(f"{what} {count}" for what, count in sorted(cluster.sent.items()))
+            log.info("requests to the API server: %d (%s)", sum(cluster.sent.values()), counts)
 
 
 class _Reports:
