@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.server import Server
 from tests.kube.cluster import HOST, find_cluster
 from tests.kube.image import BUSYBOX, load_image
 from tests.kube.space import Space, new_space
 from tests.servers import S3Server, serving_s3
+
+from bench.server import Server
 
 __all__ = ["MAX_ACTIVE", "KubeSite", "kube_site"]
 
