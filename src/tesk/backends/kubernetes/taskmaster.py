@@ -17,8 +17,8 @@ from lightkube.resources.core_v1 import ConfigMap
 
 from tesk.backends.kubernetes.cluster import Cluster
 from tesk.backends.kubernetes.errors import ClusterError
-from tesk.backends.kubernetes.handout import Handout, read_attempt
 from tesk.backends.kubernetes.labels import selector_of
+from tesk.backends.kubernetes.mounted import Handout, read_attempt
 from tesk.backends.kubernetes.names import report_name
 from tesk.backends.kubernetes.report_map import make_report_config_map, read_report
 from tesk.backends.kubernetes.scene import Scene
@@ -67,6 +67,9 @@ async def _run(handout: Handout) -> int:
         except (ClusterError, Interrupted) as error:
             log.error("%s", error)
             return _AGAIN
+        finally:
+            counts = ", ".join(f"{what} {count}" for what, count in sorted(cluster.sent.items()))
+            log.info("requests to the API server: %d (%s)", sum(cluster.sent.values()), counts)
 
 
 class _Reports:
