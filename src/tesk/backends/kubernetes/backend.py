@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from lightkube.models.core_v1 import Event as EventModel
 from lightkube.resources.batch_v1 import Job
@@ -31,6 +31,7 @@ from tesk.backends.kubernetes.refusals import refused
 from tesk.backends.kubernetes.report_map import read_report
 from tesk.backends.kubernetes.resources import minimums
 from tesk.backends.kubernetes.streams import Unframer
+from tesk.backends.kubernetes.stuck import is_stuck
 from tesk.backends.kubernetes.trimmed import trim_event, trim_job, trim_pod
 from tesk.backends.kubernetes.watch import Change, Watch
 from tesk.plan.site import Capacity
@@ -274,7 +275,7 @@ class KubernetesBackend:
                     await self._lose(held, seen)
                     break
                 if seen.scheduled and held.report is None:
-                    self._tell(held, Report(State.INITIALIZING, start_time=now(), system_logs=held.waits))
+                    self._tell(held, Report(State.INITIALIZING, system_logs=held.waits))
                 if not held.reported and (waiting := seen.waiting) is not None:
                     seconds = patience.wait(waiting)
             except Unreachable:
@@ -343,11 +344,18 @@ class KubernetesBackend:
     async def _remove_some(self, key: AttemptKey, labels: dict[str, str]) -> int:
         """Ask for the end of what may go now; how much was there."""
         cluster = self._cluster
-        await cluster.delete(Job, attempt_name(key))
+        await cluster.delete_all(Job, {**labels, STEP: "taskmaster"})
         taskmasters = await cluster.delete_all(Pod, {**labels, STEP: "taskmaster"})
+        await self._free(labels)
         if taskmasters:
             return taskmasters
         return sum([await cluster.delete_all(kind, labels) for kind in (Job, Pod, PersistentVolumeClaim, ConfigMap)])
+
+    async def _free(self, labels: dict[str, str]) -> None:
+        """Take away the pods that a kubelet does not let go of."""
+        for pod in await self._cluster.list(Pod, labels):
+            if pod.metadata is not None and pod.metadata.name and is_stuck(pod, datetime.now(UTC)):
+                await self._cluster.delete(Pod, pod.metadata.name, uid=pod.metadata.uid, grace_seconds=0)
 
     async def _sweep_all(self) -> None:
         """Remove finished attempts once they have been kept long enough."""
@@ -440,6 +448,8 @@ class KubernetesBackend:
             held.waits = (*held.waits, sentence)
             if held.report is None:
                 self._sink(held.key, Report(State.QUEUED, system_logs=held.waits))
+            elif not held.reported:
+                self._tell(held, dataclasses.replace(held.report, system_logs=held.waits))
 
         return Patience("the task", note, start_timeout=options.start_timeout, queue_timeout=options.queue_timeout)
 
