@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -69,8 +70,7 @@ def _pass(here: str, step: str) -> str:
 @contextlib.contextmanager
 def gate_keeper(host: str) -> Iterator[GateKeeper]:
     """A gate keeper on a free port of the address `host`."""
-    server = ThreadingHTTPServer((host, 0), _Handler)
-    server.daemon_threads = True
+    server = _Server((host, 0), _Handler)
     keeper = server.keeper = GateKeeper(f"http://{host}:{server.server_port}")  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -81,6 +81,15 @@ def gate_keeper(host: str) -> Iterator[GateKeeper]:
             one.opened.set()
         server.shutdown()
         server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Whoever asked was killed meanwhile."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -75,7 +75,10 @@ def _strike_pod(machine: Machine, task: str, step: str, fault: str) -> None:
         pid = until(lambda: machine.command(pod, container), 30)
         assert machine.signal(pid), f"the command of {step} had ended before it could be killed"
     elif what in ("job-deleted", "job-orphaned"):
+        pod = _pod(machine, task, step)
         machine.delete_job(_job_name(task, step), orphan=what == "job-orphaned")
+        if what == "job-deleted":  # the garbage collector may be slow, and the step would end well meanwhile
+            until(lambda: _is_going(machine, pod))
     elif what == "claim-deleted":
         machine.delete_claim(f"{task}-pvc")
     else:
@@ -99,6 +102,13 @@ def _running(machine: Machine, pod: Pod, container: str) -> int:
         return machine.first_process(now, container) if now is not None else None
 
     return until(find, 30)
+
+
+def _is_going(machine: Machine, pod: Pod) -> bool:
+    """Whether a pod is being deleted, or is gone."""
+    assert pod.metadata is not None
+    now = machine.pod_named(pod.metadata.name or "")
+    return now is None or now.metadata is None or now.metadata.deletionTimestamp is not None
 
 
 def _ended(pod: Pod | None) -> bool:

@@ -68,7 +68,8 @@ def _again(why: str) -> Expected:
 
 
 _DELETED, _EVICTED = _again("its pod was deleted"), _again("its pod was evicted")
-_JOB_GONE, _CLAIM_GONE = _again("its Job was deleted"), _again("scratch volume")
+_CLAIM_GONE = _again("the scratch volume was deleted")
+_JOB_GONE = _again(" was deleted")  # the Job, or its pod where that is seen first
 
 _FILER: dict[Fault, Expected] = {
     "pod-deleted": _GOES_ON,
@@ -112,7 +113,7 @@ _TABLE: dict[Step, dict[Fault, Expected]] = {
     # the filer that runs keeps the volume until it has delivered
     "stage-out": {**_FILER, **_TASKMASTER, "claim-deleted": _GOES_ON},
     # the last report may be there already, or not
-    "clean-up": {**_TASKMASTER, "job-deleted": Expected(("COMPLETE",), (1, 2), "its Job was deleted")},
+    "clean-up": {**_TASKMASTER, "job-deleted": Expected(("COMPLETE",), (1, 2), " was deleted")},
 }
 
 ALONE: tuple[Case, ...] = tuple(
