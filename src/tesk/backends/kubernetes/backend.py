@@ -173,7 +173,7 @@ class KubernetesBackend:
         if held is None and sum(not one.ended for one in self._held.values()) >= self._options.max_active:
             return False
         held = self._held.setdefault(attempt.key, _Held(attempt.key))
-        self._begin(held, self._make(held, attempt))
+        self._begin(held, self._make, attempt)
         return True
 
     async def cancel(self, key: AttemptKey) -> None:
@@ -183,7 +183,7 @@ class KubernetesBackend:
             self._sink(key, Report(State.CANCELED, end_time=now()))
         elif not held.leaving and not held.ended:
             held.leaving = True
-            self._begin(held, self._cancel(held))
+            self._begin(held, self._cancel)
 
     async def forget(self, key: AttemptKey) -> None:
         """What is left of a finished attempt is removed once `keep_finished` is over; of any other, now."""
@@ -219,7 +219,7 @@ class KubernetesBackend:
                 return
             await asyncio.sleep(_FOLLOW_AGAIN)
 
-    def _begin(self, held: _Held, work: Coroutine[None, None, None]) -> None:
+    def _begin(self, held: _Held, work: Callable[..., Coroutine[None, None, None]], *args: object) -> None:
         """Do `work` about an attempt, after what is done about it now has ended."""
         before = held.work
 
@@ -228,7 +228,7 @@ class KubernetesBackend:
                 before.cancel()
                 await asyncio.gather(before, return_exceptions=True)
             try:
-                await work
+                await work(held, *args)
             except StepFailed as error:
                 await self._give_up(held, error.sentences)
             except Exception as error:
@@ -278,7 +278,8 @@ class KubernetesBackend:
                     self._tell(held, Report(State.INITIALIZING, system_logs=held.waits))
                 if not held.reported and (waiting := seen.waiting) is not None:
                     seconds = patience.wait(waiting)
-            except Unreachable:
+            except ClusterError as error:  # nothing is known, so nothing is done
+                log.warning("attempt %s cannot be looked at: %s", held.key, error)
                 seconds = _LOOK_SELDOM
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -304,7 +305,8 @@ class KubernetesBackend:
             try:
                 there = await self._cluster.get(ConfigMap, name)
                 break
-            except Unreachable:
+            except ClusterError as error:
+                log.warning("the report of attempt %s cannot be read: %s", held.key, error)
                 await asyncio.sleep(_LOOK_SELDOM)
         if there is not None:
             with contextlib.suppress(ValueError):
@@ -337,7 +339,7 @@ class KubernetesBackend:
             try:
                 if await self._remove_some(key, labels) == 0:
                     return
-            except Unreachable as error:
+            except ClusterError as error:
                 log.warning("attempt %s is not removed yet: %s", key, error)
             await asyncio.sleep(again.next())
 
@@ -349,7 +351,12 @@ class KubernetesBackend:
         await self._free(labels)
         if taskmasters:
             return taskmasters
-        return sum([await cluster.delete_all(kind, labels) for kind in (Job, Pod, PersistentVolumeClaim, ConfigMap)])
+        if left := sum([await cluster.delete_all(kind, labels) for kind in (Job, Pod, PersistentVolumeClaim)]):
+            return left
+        # The plan goes before the report: one of them tells a server that starts now that there is something to remove,
+        # and whatever the plan owns the cluster removes itself.
+        await cluster.delete(ConfigMap, attempt_name(key))
+        return await cluster.delete_all(ConfigMap, labels)
 
     async def _free(self, labels: dict[str, str]) -> None:
         """Take away the pods that a kubelet does not let go of."""
@@ -398,7 +405,7 @@ class KubernetesBackend:
             self._tell(held, report)
         else:
             held.leaving = True
-            self._begin(held, self._leave(held, report))
+            self._begin(held, self._leave, report)
 
     async def _leave(self, held: _Held, report: Report) -> None:
         """No new attempt may start while something of a lost one may still write."""
@@ -437,9 +444,9 @@ class KubernetesBackend:
             if held.ended or held.leaving or held.work is not None:
                 continue
             if job is not None:
-                self._begin(held, self._follow(held, job, self._patience(held)))
+                self._begin(held, self._follow, job, self._patience(held))
             elif held.reported:
-                self._begin(held, self._lose(held, Observation(lost=Lost("its Job was deleted"))))
+                self._begin(held, self._lose, Observation(lost=Lost("its Job was deleted")))
 
     def _patience(self, held: _Held) -> Patience:
         options = self._options

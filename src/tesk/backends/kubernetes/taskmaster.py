@@ -36,6 +36,7 @@ __all__ = ["main"]
 log = logging.getLogger(__name__)
 
 _AWAY_SECONDS = 900.0
+_WRITE_AGAIN = 5.0
 _AGAIN = 1
 _ENDED_BY_SIGNAL = 143
 _ORDER = {State.QUEUED: 0, State.INITIALIZING: 1, State.RUNNING: 2}
@@ -128,8 +129,14 @@ class _Reports:
         while True:
             await self._news.wait()
             self._news.clear()
-            if self._report is not None and self._earlier is None:
+            if self._report is None or self._earlier is not None:
+                continue
+            try:
                 await self._write(self._report)
+            except ClusterError as error:  # the work goes on, and the last report must come
+                log.warning("the report is tried again: %s", error)
+                self._news.set()
+                await asyncio.sleep(_WRITE_AGAIN)
 
     async def _write(self, report: Report) -> None:
         whole = dataclasses.replace(report, system_logs=(*self._notes, *report.system_logs))
