@@ -20,7 +20,7 @@ from tesk.backends.kubernetes.cluster import Cluster
 from tesk.backends.kubernetes.errors import ClusterError, Gone, NameTaken, Refused, StillThere
 from tesk.backends.kubernetes.labels import STEP, selector_of
 from tesk.backends.kubernetes.mounted import Handout
-from tesk.backends.kubernetes.names import Phase, executor_name, filer_name
+from tesk.backends.kubernetes.names import Phase, claim_name, executor_name, filer_name
 from tesk.backends.kubernetes.objects import make_executor_job, make_filer_job, make_scratch_claim, needs_scratch
 from tesk.backends.kubernetes.observation import Ended, Observation, Waiting
 from tesk.backends.kubernetes.patience import EXPLAIN_AFTER, Patience
