@@ -44,7 +44,8 @@ def main(attempt: Path) -> int:
     0 when its last report is stored, 1 when its pod shall be started again. Raises ValueError when `attempt` holds
     none.
     """
-    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request
     # Process 1 of a container ignores signals that it has no handler for. What runs goes on without us.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(_ENDED_BY_SIGNAL))
     return asyncio.run(_run(read_attempt(attempt)))
@@ -110,6 +111,7 @@ class _Reports:
 
     def publish(self, report: Report) -> None:
         """Note a new report; one that knows less than a predecessor's is kept back."""
+        log.info("%s, executors ended: %d", report.state, len(report.executors))
         self._report = report
         if self._earlier is None or _knows(report) >= _knows(self._earlier):
             self._earlier = None
