@@ -11,6 +11,7 @@ import dataclasses
 import logging
 import os
 import signal
+import time
 from pathlib import Path
 
 from lightkube.resources.core_v1 import ConfigMap
@@ -70,6 +71,7 @@ async def _run(handout: Handout) -> int:
             return _AGAIN
         finally:
             counts = ", ".join(f"{what} {count}" for what, count in sorted(cluster.sent.items()))
+            log.info("processor time: %.2f s", time.process_time())
             log.info("requests to the API server: %d (%s)", sum(cluster.sent.values()), counts)
 
 
