@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure, and print figures beside goals.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"all but kube, or some of: {', '.join(known)}")
     parser.add_argument(
-        "--only", default="", metavar="TEXT", help="of api, filters and kube, rows with TEXT in the name"
+        "--only", default="", metavar="TEXT", help="of api, filters and kube: rows or parts with TEXT in the name"
     )
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a goal is missed")
     asked = parser.parse_args(arguments)

@@ -267,10 +267,12 @@ class KubernetesBackend:
 
     async def _follow(self, held: _Held, job: Job, patience: Patience) -> None:
         """Watch the taskmaster of an attempt until its last report: why it does not start, and whether it is lost."""
+        fresh = True  # the answer that brought `job` is news enough for the first look
         while not held.ended:
             moved, seconds = held.moved, None
             try:
-                seen = await self._look(held, job)
+                seen = await self._look(held, job, fresh)
+                fresh = False
                 if seen.ended is not None or (seen.lost is not None and not seen.lost.may_run):
                     await self._lose(held, seen)
                     break
@@ -285,12 +287,12 @@ class KubernetesBackend:
                 async with asyncio.timeout(seconds):
                     await moved.wait()
 
-    async def _look(self, held: _Held, job: Job) -> Observation:
+    async def _look(self, held: _Held, job: Job, fresh: bool) -> Observation:
         """What is known of the taskmaster that was made as `job`."""
         assert job.metadata is not None
         assert job.metadata.name is not None
         name, uid = job.metadata.name, job.metadata.uid
-        there = self._jobs.objects.get(name)
+        there = job if fresh else self._jobs.objects.get(name)
         if there is None or _uid(there) != uid:
             there = await self._cluster.get(Job, name)  # the watch may lag behind
             there = there if there is not None and _uid(there) == uid else None

@@ -48,7 +48,8 @@ def main(attempt: Path) -> int:
     0 when its last report is stored, 1 when its pod shall be started again. Raises ValueError when `attempt` holds
     none.
     """
-    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request
     # Process 1 of a container ignores signals that it has no handler for. What runs goes on without us.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(_ENDED_BY_SIGNAL))
     return asyncio.run(_run(read_attempt(attempt)))
@@ -73,6 +74,7 @@ async def _run(handout: Handout) -> int:
             return _AGAIN
         finally:
             counts = ", ".join(f"{what} {count}" for what, count in sorted(cluster.sent.items()))
+            log.info("processor time: %.2f s", time.process_time())
             log.info("requests to the API server: %d (%s)", sum(cluster.sent.values()), counts)
 
 
@@ -114,6 +116,7 @@ class _Reports:
 
     def publish(self, report: Report) -> None:
         """Note a new report; one that knows less than a predecessor's is kept back."""
+        log.info("%s, executors ended: %d", report.state, len(report.executors))
         self._report = report
         if self._earlier is None or _knows(report) >= _knows(self._earlier):
             self._earlier = None
