@@ -349,22 +349,24 @@ class KubernetesBackend:
         """Ask for the end of what may go now; how much was there."""
         cluster = self._cluster
         await cluster.delete_all(Job, {**labels, STEP: "taskmaster"})
-        taskmasters = await cluster.delete_all(Pod, {**labels, STEP: "taskmaster"})
-        await self._free(labels)
-        if taskmasters:
+        if taskmasters := await self._remove_pods({**labels, STEP: "taskmaster"}):
             return taskmasters
-        if left := sum([await cluster.delete_all(kind, labels) for kind in (Job, Pod, PersistentVolumeClaim)]):
+        left = await cluster.delete_all(Job, labels) + await self._remove_pods(labels)
+        if left := left + await cluster.delete_all(PersistentVolumeClaim, labels):
             return left
         # The plan goes before the report: one of them tells a server that starts now that there is something to remove,
         # and whatever the plan owns the cluster removes itself.
-        await cluster.delete(ConfigMap, attempt_name(key))
+        await cluster.delete_all(ConfigMap, {**labels, STEP: "plan"})
         return await cluster.delete_all(ConfigMap, labels)
 
-    async def _free(self, labels: dict[str, str]) -> None:
-        """Take away the pods that a kubelet does not let go of."""
+    async def _remove_pods(self, labels: dict[str, str]) -> int:
+        """Ask for the end of pods, and take away those that a kubelet does not let go of; how many were there."""
+        if not (there := await self._cluster.delete_all(Pod, labels)):
+            return 0
         for pod in await self._cluster.list(Pod, labels):
             if pod.metadata is not None and pod.metadata.name and is_stuck(pod, datetime.now(UTC)):
                 await self._cluster.delete(Pod, pod.metadata.name, uid=pod.metadata.uid, grace_seconds=0)
+        return there
 
     async def _sweep_all(self) -> None:
         """Remove finished attempts once they have been kept long enough."""
