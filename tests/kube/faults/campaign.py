@@ -28,7 +28,7 @@ __all__ = ["Campaign", "Run", "campaign"]
 _AT_ONCE = 8
 """How many tasks are between their start and their step at a time: more only wait for the machine's processors."""
 
-_ARRIVES, _ENDS, _SETTLES = 240.0, 400.0, 60.0
+_ARRIVES, _ENDS, _SETTLES = 300.0, 600.0, 180.0
 _TERMINAL = ("COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED", "PREEMPTED")
 _FINALIZER = "tesk-test/hold"
 
@@ -51,9 +51,9 @@ class Campaign:
     another one.
     """
 
-    def __init__(self, site: Site, space: Space, gates: GateKeeper, seed: int) -> None:
+    def __init__(self, site: Site, space: Space, machine: Machine, gates: GateKeeper, seed: int) -> None:
         self.site = site
-        self.machine = Machine(space)
+        self.machine = machine
         self.ended: dict[str, dict[str, Any]] = {}
         """The tasks that were judged, FULL, by name."""
         self.held: list[str] = []
@@ -86,7 +86,8 @@ class Campaign:
             runs = self._each([one for one in cases if one.step != "before"], self._hold_one)
         runs += self._each([one for one in cases if one.step == "before"], self._hold_one)
         self.held = [run.id for run in runs]
-        with away:
+        waiting = any(one.step == "before" for one in cases)
+        with contextlib.nullcontext() if waiting else self._room(), away:
             for number, run in enumerate(runs):
                 if opens_meanwhile(number):
                     run.passed.opened.set()
@@ -189,7 +190,8 @@ def campaign(cluster: Cluster, image: str, directory: Path, seed: int, **setting
         site = Site(place, directory, given, ground=Ground({}, lambda: space.left(seconds=_SETTLES)))
         try:
             site.start()
-            yield Campaign(site, space, gates, seed)
+            with contextlib.closing(Machine(space)) as machine:
+                yield Campaign(site, space, machine, gates, seed)
         finally:
             if site.process is not None and site.process.poll() is None:
                 site.stop()

@@ -44,6 +44,10 @@ class Machine:
         for kind in (Pod, Job, PersistentVolumeClaim, ConfigMap):
             list(self._client.list(kind))
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
     def label_node(self, key: str, value: str | None) -> None:
         """Give the node a label, or take it away; tasks that ask for it wait meanwhile."""
         self._client.patch(Node, NODE, {"metadata": {"labels": {key: value}}})
