@@ -173,7 +173,7 @@ class KubernetesBackend:
         if held is None and sum(not one.ended for one in self._held.values()) >= self._options.max_active:
             return False
         held = self._held.setdefault(attempt.key, _Held(attempt.key))
-        self._begin(held, self._make(held, attempt))
+        self._begin(held, self._make, attempt)
         return True
 
     async def cancel(self, key: AttemptKey) -> None:
@@ -183,7 +183,7 @@ class KubernetesBackend:
             self._sink(key, Report(State.CANCELED, end_time=now()))
         elif not held.leaving and not held.ended:
             held.leaving = True
-            self._begin(held, self._cancel(held))
+            self._begin(held, self._cancel)
 
     async def forget(self, key: AttemptKey) -> None:
         """What is left of a finished attempt is removed once `keep_finished` is over; of any other, now."""
@@ -219,7 +219,7 @@ class KubernetesBackend:
                 return
             await asyncio.sleep(_FOLLOW_AGAIN)
 
-    def _begin(self, held: _Held, work: Coroutine[None, None, None]) -> None:
+    def _begin(self, held: _Held, work: Callable[..., Coroutine[None, None, None]], *args: object) -> None:
         """Do `work` about an attempt, after what is done about it now has ended."""
         before = held.work
 
@@ -228,7 +228,7 @@ class KubernetesBackend:
                 before.cancel()
                 await asyncio.gather(before, return_exceptions=True)
             try:
-                await work
+                await work(held, *args)
             except StepFailed as error:
                 await self._give_up(held, error.sentences)
             except Exception as error:
@@ -267,10 +267,12 @@ class KubernetesBackend:
 
     async def _follow(self, held: _Held, job: Job, patience: Patience) -> None:
         """Watch the taskmaster of an attempt until its last report: why it does not start, and whether it is lost."""
+        fresh = True  # the answer that brought `job` is news enough for the first look
         while not held.ended:
             moved, seconds = held.moved, None
             try:
-                seen = await self._look(held, job)
+                seen = await self._look(held, job, fresh)
+                fresh = False
                 if seen.ended is not None or (seen.lost is not None and not seen.lost.may_run):
                     await self._lose(held, seen)
                     break
@@ -278,18 +280,19 @@ class KubernetesBackend:
                     self._tell(held, Report(State.INITIALIZING, system_logs=held.waits))
                 if not held.reported and (waiting := seen.waiting) is not None:
                     seconds = patience.wait(waiting)
-            except Unreachable:
+            except ClusterError as error:  # nothing is known, so nothing is done
+                log.warning("attempt %s cannot be looked at: %s", held.key, error)
                 seconds = _LOOK_SELDOM
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await moved.wait()
 
-    async def _look(self, held: _Held, job: Job) -> Observation:
+    async def _look(self, held: _Held, job: Job, fresh: bool) -> Observation:
         """What is known of the taskmaster that was made as `job`."""
         assert job.metadata is not None
         assert job.metadata.name is not None
         name, uid = job.metadata.name, job.metadata.uid
-        there = self._jobs.objects.get(name)
+        there = job if fresh else self._jobs.objects.get(name)
         if there is None or _uid(there) != uid:
             there = await self._cluster.get(Job, name)  # the watch may lag behind
             there = there if there is not None and _uid(there) == uid else None
@@ -304,7 +307,8 @@ class KubernetesBackend:
             try:
                 there = await self._cluster.get(ConfigMap, name)
                 break
-            except Unreachable:
+            except ClusterError as error:
+                log.warning("the report of attempt %s cannot be read: %s", held.key, error)
                 await asyncio.sleep(_LOOK_SELDOM)
         if there is not None:
             with contextlib.suppress(ValueError):
@@ -337,7 +341,7 @@ class KubernetesBackend:
             try:
                 if await self._remove_some(key, labels) == 0:
                     return
-            except Unreachable as error:
+            except ClusterError as error:
                 log.warning("attempt %s is not removed yet: %s", key, error)
             await asyncio.sleep(again.next())
 
@@ -348,7 +352,12 @@ class KubernetesBackend:
         if taskmasters := await self._remove_pods({**labels, STEP: "taskmaster"}):
             return taskmasters
         left = await cluster.delete_all(Job, labels) + await self._remove_pods(labels)
-        return left + sum([await cluster.delete_all(kind, labels) for kind in (PersistentVolumeClaim, ConfigMap)])
+        if left := left + await cluster.delete_all(PersistentVolumeClaim, labels):
+            return left
+        # The plan goes before the report: one of them tells a server that starts now that there is something to remove,
+        # and whatever the plan owns the cluster removes itself.
+        await cluster.delete_all(ConfigMap, {**labels, STEP: "plan"})
+        return await cluster.delete_all(ConfigMap, labels)
 
     async def _remove_pods(self, labels: dict[str, str]) -> int:
         """Ask for the end of pods, and take away those that a kubelet does not let go of; how many were there."""
@@ -400,7 +409,7 @@ class KubernetesBackend:
             self._tell(held, report)
         else:
             held.leaving = True
-            self._begin(held, self._leave(held, report))
+            self._begin(held, self._leave, report)
 
     async def _leave(self, held: _Held, report: Report) -> None:
         """No new attempt may start while something of a lost one may still write."""
@@ -439,9 +448,9 @@ class KubernetesBackend:
             if held.ended or held.leaving or held.work is not None:
                 continue
             if job is not None:
-                self._begin(held, self._follow(held, job, self._patience(held)))
+                self._begin(held, self._follow, job, self._patience(held))
             elif held.reported:
-                self._begin(held, self._lose(held, Observation(lost=Lost("its Job was deleted"))))
+                self._begin(held, self._lose, Observation(lost=Lost("its Job was deleted")))
 
     def _patience(self, held: _Held) -> Patience:
         options = self._options

@@ -19,8 +19,8 @@ from lightkube.resources.core_v1 import ConfigMap
 
 from tesk.backends.kubernetes.cluster import Cluster
 from tesk.backends.kubernetes.errors import ClusterError
-from tesk.backends.kubernetes.handout import Handout, read_attempt
 from tesk.backends.kubernetes.labels import selector_of
+from tesk.backends.kubernetes.mounted import Handout, read_attempt
 from tesk.backends.kubernetes.names import report_name
 from tesk.backends.kubernetes.report_map import make_report_config_map, read_report
 from tesk.backends.kubernetes.scene import Scene
@@ -36,6 +36,7 @@ __all__ = ["main"]
 log = logging.getLogger(__name__)
 
 _AWAY_SECONDS = 900.0
+_WRITE_AGAIN = 5.0
 _AGAIN = 1
 _ENDED_BY_SIGNAL = 143
 _ORDER = {State.QUEUED: 0, State.INITIALIZING: 1, State.RUNNING: 2}
@@ -47,7 +48,8 @@ def main(attempt: Path) -> int:
     0 when its last report is stored, 1 when its pod shall be started again. Raises ValueError when `attempt` holds
     none.
     """
-    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request
     # Process 1 of a container ignores signals that it has no handler for. What runs goes on without us.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(_ENDED_BY_SIGNAL))
     return asyncio.run(_run(read_attempt(attempt)))
@@ -70,6 +72,10 @@ async def _run(handout: Handout) -> int:
         except (ClusterError, Interrupted) as error:
             log.error("%s", error)
             return _AGAIN
+        finally:
+            counts = ", ".join(f"{what} {count}" for what, count in sorted(cluster.sent.items()))
+            log.info("processor time: %.2f s", time.process_time())
+            log.info("requests to the API server: %d (%s)", sum(cluster.sent.values()), counts)
 
 
 class _Reports:
@@ -110,6 +116,7 @@ class _Reports:
 
     def publish(self, report: Report) -> None:
         """Note a new report; one that knows less than a predecessor's is kept back."""
+        log.info("%s, executors ended: %d", report.state, len(report.executors))
         self._report = report
         if self._earlier is None or _knows(report) >= _knows(self._earlier):
             self._earlier = None
@@ -125,8 +132,14 @@ class _Reports:
         while True:
             await self._news.wait()
             self._news.clear()
-            if self._report is not None and self._earlier is None:
+            if self._report is None or self._earlier is not None:
+                continue
+            try:
                 await self._write(self._report)
+            except ClusterError as error:  # the work goes on, and the last report must come
+                log.warning("the report is tried again: %s", error)
+                self._news.set()
+                await asyncio.sleep(_WRITE_AGAIN)
 
     async def _write(self, report: Report) -> None:
         whole = dataclasses.replace(report, system_logs=(*self._notes, *report.system_logs))
