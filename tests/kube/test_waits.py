@@ -56,6 +56,12 @@ def event_is(reason: str) -> Known:
     return known
 
 
+def pull_failed(history: History, task: str) -> float | None:
+    """When a pull was first told to have failed: an event may come before the container's state says so."""
+    told = (state_is("ErrImagePull", "ImagePullBackOff")(history, task), event_is("Failed")(history, task))
+    return min((one for one in told if one is not None), default=None)
+
+
 def no_node(history: History, task: str) -> float | None:
     """When the scheduler first found no node for a pod of the task."""
     for one in history.sights("Pod", task):
@@ -100,19 +106,19 @@ INCURABLE = {
     "image that is not there": Case(
         "plain",
         "image '{host}/missing/bwa:0.7' cannot be pulled: not found",
-        state_is("ErrImagePull", "ImagePullBackOff"),
+        pull_failed,
         task={"image": "{host}/missing/bwa:0.7"},
     ),
     "registry that is not there": Case(
         "plain",
         "image 'registry.invalid/bwa:0.7' cannot be pulled",
-        state_is("ErrImagePull", "ImagePullBackOff"),
+        pull_failed,
         task={"image": "registry.invalid/bwa:0.7"},
     ),
     "registry that asks who we are": Case(
         "plain",
         "image '{host}/private/bwa:0.7' cannot be pulled: 401 Unauthorized",
-        state_is("ErrImagePull", "ImagePullBackOff"),
+        pull_failed,
         task={"image": "{host}/private/bwa:0.7"},
     ),
     "registry that never answers": Case(
@@ -147,7 +153,7 @@ INCURABLE = {
     "image of tesk itself": Case(
         "image",
         "image '{host}/missing/tesk:1' cannot be pulled: not found",
-        state_is("ErrImagePull", "ImagePullBackOff"),
+        pull_failed,
     ),
     "service account of taskmasters": Case(
         "account", "the cluster refuses its pod: error looking up service account", REFUSED
