@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-kube test-faults contract bench check docs clean
+.PHONY: demo demo-kube test test-slow test-kube test-faults contract bench bench-kube check docs clean
 
 demo: $(READY)  ## serve, run real tasks on real files, show and check what came out
 	@$(BIN)/tesk demo
@@ -22,6 +22,12 @@ test-kube: $(READY)  ## the tests on a real cluster: that of KUBECONFIG, or the 
 test-faults: $(READY)  ## everything that can be taken from a running task, at each step; FAULTS_ARGS='--seed 7'
 	@$(BIN)/python -m tests.kube
 	@$(BIN)/pytest -m faults -n 0 -s $(FAULTS_ARGS) tests/kube/faults
+
+demo-kube: $(READY)  ## the demo's workflow on that cluster, with its files in S3, in a namespace that goes afterwards
+	@$(BIN)/python -m tests.kube.demo
+
+bench-kube: $(READY)  ## tasks on that cluster beside bare Jobs and pods, and build/bench.json
+	@$(BIN)/python -m bench kube $(BENCH_ARGS)
 
 contract: $(READY)  ## the server against the official document, by schemathesis in an environment of its own
 	@$(BIN)/python -m tests.contract $(CONTRACT_ARGS)

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 from tests.cli.command import run_tesk
+from tests.servers import S3Server
 
 from tesk.cli.demo import fastq, work
+from tesk.cli.demo.files import Files
+from tesk.cli.faults import CommandError
 
 AWKS = {"mawk": "mawk", "gawk": "gawk", "busybox": "busybox awk", "original-awk": "original-awk"}
 
@@ -40,6 +43,35 @@ def test_the_demo_notices_a_wrong_table(tmp_path: Path, monkeypatch: pytest.Monk
     wrong = play(tmp_path, 1)
     assert len(wrong) == 1
     assert "is not what Python computes" in wrong[0]
+
+
+@pytest.mark.parametrize(
+    "half", [("--server", "http://127.0.0.1:1"), ("--files", "s3://bucket/demo"), ("--profile", "x")]
+)
+def test_a_server_that_is_there_needs_a_place_for_files(half: tuple[str, str]) -> None:
+    result = run_tesk("demo", *half)
+    assert (result.code, result.out) == (2, "")
+    assert "give --files together with --server or --profile" in result.err
+
+
+def test_files_of_the_demo_travel_to_the_place_that_is_named_and_back(
+    tmp_path: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    s3_server.bucket("travel")
+    (tmp_path / "reads").mkdir()
+    (tmp_path / "reads/a.fastq").write_text("@a\n")
+    files = Files(tmp_path, "s3://travel/demo/")
+    files.send(["reads/a.fastq"])
+    (tmp_path / "reads/a.fastq").unlink()
+    assert files.url("reads/a.fastq") == "s3://travel/demo/reads/a.fastq"
+    assert files.fetch("reads/a.fastq").read_text() == "@a\n"
+    with pytest.raises(CommandError, match="s3://travel/demo/none"):
+        files.fetch("none")
+    here = Files(tmp_path)
+    here.send(["nothing is sent"])
+    assert here.url("x") == f"file://{tmp_path}/x"
 
 
 def test_the_demo_without_an_engine_says_what_to_allow() -> None:

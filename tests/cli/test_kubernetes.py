@@ -19,3 +19,9 @@ def test_a_name_that_kubernetes_refuses_is_wrong_usage(call: Call) -> None:
     result = call("kubernetes", "manifests", "--image", "x:1", "--name", "My_Server")
     assert (result.code, result.out) == (2, "")
     assert "the name 'My_Server'" in result.err
+
+
+def test_a_user_is_given_by_its_number(call: Call) -> None:
+    result = call("kubernetes", "manifests", "--image", "x:1", "--run-as-user", "0")
+    assert "run_as_user: 0" in result.out
+    assert call("kubernetes", "manifests", "--image", "x:1", "--run-as-user", "-1").code == 2

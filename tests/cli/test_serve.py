@@ -105,6 +105,22 @@ def test_check_fails_with_what_to_do(call: Call, tmp_path: Path) -> None:
     assert "server.port" in found["address"][1]
 
 
+def test_check_of_a_cluster_that_is_nowhere_says_how_to_name_it(call: Call, tmp_path: Path) -> None:
+    settings = {
+        "backend": "kubernetes",
+        "state_directory": str(tmp_path / "state"),
+        "server": {"port": 0},
+        "kubernetes": {"image": "x:1", "kubeconfig": str(tmp_path / "none")},
+    }
+    (tmp_path / "tesk.yaml").write_text(yaml.safe_dump(settings))
+    result = call("check", "--json")
+    found = findings(result.out)
+    assert result.code == 1
+    assert found["cluster"][0] == "fail"
+    assert f"there is no kubeconfig at {tmp_path}/none" in found["cluster"][1]
+    assert "engine sandbox" not in found
+
+
 def test_check_of_a_broken_configuration_ends_there(call: Call, tmp_path: Path) -> None:
     (tmp_path / "tesk.yaml").write_text("server: {port: much}\n")
     result = call("check", "--json")

@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.behaviour.sites import Ground
 from tests.kube.cluster import Cluster
 from tests.kube.space import new_space
+from tests.servers import S3Server
 
 __all__ = ["prepare"]
 
@@ -18,10 +19,10 @@ _SETTLE = 30.0
 
 
 @contextlib.contextmanager
-def prepare(cluster: Cluster, directory: Path, files: Path) -> Iterator[Ground]:
+def prepare(cluster: Cluster, directory: Path, files: Path, s3: S3Server | None = None) -> Iterator[Ground]:
     """A namespace in which the server has only the rights of its Role, and pods see `files` under its own path.
 
-    The server's kubeconfig comes to lie in `directory`.
+    The server's kubeconfig comes to lie in `directory`. Filers reach `s3`.
     """
     with new_space(cluster, "behaviour", wait=False) as space:
         settings = {
@@ -30,4 +31,6 @@ def prepare(cluster: Cluster, directory: Path, files: Path) -> Iterator[Ground]:
             "TESK_KUBERNETES_EXECUTOR_SERVICE_ACCOUNT": "tesk-executor",
             "TESK_KUBERNETES_FILE_VOLUMES": json.dumps([{"pvc": space.show(files), "path": str(files)}]),
         }
+        if s3 is not None:
+            settings["TESK_KUBERNETES_STORAGE_SECRET"] = space.secret("s3", s3.environment)
         yield Ground(settings, lambda: space.left(seconds=_SETTLE))

@@ -29,8 +29,9 @@ from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import ConfigMap, LimitRange, Namespace, PersistentVolumeClaim, Pod, ServiceAccount
 
 from tesk.backends.base import AttemptKey
-from tesk.backends.kubernetes.handout import make_plan_config_maps, owned_by, read_attempt
+from tesk.backends.kubernetes.handout import make_plan_config_maps, owned_by
 from tesk.backends.kubernetes.labels import ATTEMPT, TASK
+from tesk.backends.kubernetes.mounted import read_attempt
 from tesk.backends.kubernetes.names import Owner
 from tesk.backends.kubernetes.objects import (
     make_executor_job,

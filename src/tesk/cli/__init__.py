@@ -31,7 +31,11 @@ def main() -> None:
 def _main() -> None:
     import sys
 
+    from tesk.cli import pod
     from tesk.cli.lean import importing
+
+    if pod.is_ours(sys.argv[1:]):
+        pod.main()
 
     # httpx would import its own command line, with rich and click: 0.1 s that each of our commands would pay
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]

@@ -1,16 +1,17 @@
-"""`tesk check`: what works on this machine, and what to do about what does not."""
+"""`tesk check`: what works on this machine or in its cluster, and what to do about what does not."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
+from tesk.backends.finding import Finding
 from tesk.cli.faults import FAILED
 from tesk.cli.options import AsJson, ConfigFile
 
@@ -20,17 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at. `no` is a choice that is not there while another one is."""
-
-    what: str
-    status: Literal["ok", "no", "fail"]
-    message: str
-
-
 def check(config: ConfigFile = None, json: AsJson = False) -> None:
-    """Say what works on this machine.
+    """Say what works here, or in the cluster.
 
     Exit code 1 if `tesk serve` could not work.
     """
@@ -68,11 +60,8 @@ async def _findings(path: Path | None) -> AsyncIterator[Finding]:
         yield Finding("configuration", "no", warning)
     yield _state_directory(config)
     yield await _store(config)
-    async for finding in _engines(config):
+    async for finding in _kubernetes(config) if config.backend == "kubernetes" else _local(config):
         yield finding
-    for finding in _storage(config):
-        yield finding
-    yield _capacity(config)
     yield _address(config)
 
 
@@ -108,6 +97,24 @@ async def _store(config: Config) -> Finding:
     except StoreError as error:
         return Finding("store", "fail", str(error))
     return Finding("store", "ok", store.place)
+
+
+async def _local(config: Config) -> AsyncIterator[Finding]:
+    async for finding in _engines(config):
+        yield finding
+    for finding in _storage(config):
+        yield finding
+    yield _capacity(config)
+
+
+async def _kubernetes(config: Config) -> AsyncIterator[Finding]:
+    try:
+        from tesk.backends.kubernetes.checkup import check_cluster
+    except ImportError:
+        yield Finding("cluster", "fail", "lightkube is not installed; pip install 'tesk[kubernetes]'")
+        return
+    async for finding in check_cluster(config.kubernetes_options(), config.storage_settings):
+        yield finding
 
 
 async def _engines(config: Config) -> AsyncIterator[Finding]:

@@ -25,15 +25,23 @@ def manifests(
         str, typer.Option("--namespace", "-n", help="The namespace of the server and its tasks.")
     ] = "tesk",
     name: Annotated[str, typer.Option(help="The server's name, with which all its objects begin.")] = "tesk",
+    run_as_user: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="The user id of TESK's own containers, if not the image's; 0 where only root can write volumes.",
+            metavar="UID",
+        ),
+    ] = None,
     create_namespace: Annotated[
         bool, typer.Option("--create-namespace", help="Begin with the namespace itself.")
     ] = False,
 ) -> None:
     """Print the objects that install TESK, as YAML for `kubectl apply -f -`."""
-    from tesk.backends.kubernetes.manifests import Installation, make_manifests, to_yaml
+    from tesk.backends.kubernetes.manifests import USER, Installation, make_manifests, to_yaml
 
     try:
-        installation = Installation(image, namespace, name)
+        installation = Installation(image, namespace, name, USER if run_as_user is None else run_as_user)
     except ValueError as error:
         raise CommandError(str(error), USAGE) from error
     typer.echo(to_yaml(make_manifests(installation, make_namespace=create_namespace)), nl=False)

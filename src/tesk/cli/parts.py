@@ -1,4 +1,7 @@
-"""The two programs that a backend sends to where a task runs: taskmaster and filer."""
+"""The two programs that a backend sends to where a task runs: taskmaster and filer, here for whoever tries a plan.
+
+In the pods of a cluster they are `tesk.cli.pod`.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,6 @@ PlanFile = Annotated[
     str | None, typer.Argument(help="The task's plan as JSON; - is standard input.", metavar="[PLAN.json]")
 ]
 
-InPod = Annotated[
-    Path | None,
-    typer.Option(
-        help="Run as a part of the Kubernetes backend, in a pod: the directory with the attempt.", metavar="DIRECTORY"
-    ),
-]
-
 FileRoots = Annotated[
     list[Path] | None, typer.Option(help="Directory below which files may be named; may be given again.")
 ]
@@ -38,12 +34,9 @@ def filer(
     inward: Annotated[bool, typer.Option("--in", help="Bring the inputs into scratch.")] = False,
     outward: Annotated[bool, typer.Option("--out", help="Deliver the outputs.")] = False,
     file_root: FileRoots = None,
-    kubernetes: InPod = None,
 ) -> None:
     """Move a plan's files between URLs and scratch; without --in and --out, both."""
     phase: Phase = "both" if inward == outward else "in" if inward else "out"
-    if kubernetes is not None:
-        raise typer.Exit(_file_in_pod(kubernetes, phase))
     if plan is None or scratch is None:
         raise CommandError("give a plan and --scratch", USAGE)
     from tesk.filer.program import main
@@ -53,32 +46,12 @@ def filer(
     raise typer.Exit(main(plan, str(scratch), phase, options=options))
 
 
-def _file_in_pod(attempt: Path, phase: Phase) -> int:
-    from tesk.backends.kubernetes.filing import main
-    from tesk.backends.kubernetes.pods import SCRATCH_DIRECTORY
-
-    if phase == "both":
-        raise CommandError("give --in or --out", USAGE)
-    try:
-        return main(attempt, Path(SCRATCH_DIRECTORY), phase)
-    except ValueError as error:
-        raise CommandError(str(error), FAILED) from error
-
-
 def taskmaster(
     plan: PlanFile = None,
     engine: Annotated[str, typer.Option(help="What runs executors: auto, podman, sandbox.")] = "auto",
     file_root: FileRoots = None,
-    kubernetes: InPod = None,
 ) -> None:
     """Run one attempt at a plan here, step by step; each report is a line of JSON."""
-    if kubernetes is not None:
-        from tesk.backends.kubernetes.taskmaster import main
-
-        try:
-            raise typer.Exit(main(kubernetes))
-        except ValueError as error:
-            raise CommandError(str(error), FAILED) from error
     if plan is None:
         raise CommandError("give a plan", USAGE)
     import asyncio

@@ -11,7 +11,8 @@ import pytest
 from lightkube.resources.core_v1 import ConfigMap
 from tests.backends.kubernetes.attempts import CASES, COPYING, EVERYTHING, KEY, OWNER, REPORT, SAY, SITE, STORAGE
 
-from tesk.backends.kubernetes.handout import Handout, make_plan_config_maps, owned_by, read_attempt
+from tesk.backends.kubernetes.handout import make_plan_config_maps, owned_by
+from tesk.backends.kubernetes.mounted import Handout, read_attempt
 from tesk.backends.kubernetes.names import Owner
 from tesk.backends.kubernetes.options import KubernetesOptions
 from tesk.backends.kubernetes.report_map import make_report_config_map, read_report

@@ -70,6 +70,18 @@ def test_the_server_runs_alone_without_root_on_a_read_only_root() -> None:
     assert pod["enableServiceLinks"] is False, "a Service named tesk would become TESK_* variables"
 
 
+def test_another_user_is_that_of_server_taskmasters_and_filers() -> None:
+    objects = make_manifests(Installation("x:1", user=0))
+    (deployment,) = [one for one in objects if one["kind"] == "Deployment"]
+    security = deployment["spec"]["template"]["spec"]["securityContext"]
+    assert (security["runAsUser"], security["runAsNonRoot"]) == (0, False)
+    (settings,) = [one["data"]["tesk.yaml"] for one in objects if one["kind"] == "ConfigMap"]
+    assert yaml.safe_load(settings)["kubernetes"]["run_as_user"] == 0
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["securityContext"]["capabilities"] == {
+        "drop": ["ALL"]
+    }
+
+
 def test_a_changed_setting_replaces_the_pod() -> None:
     def annotations(installation: Installation) -> Object:
         (deployment,) = [one for one in make_manifests(installation) if one["kind"] == "Deployment"]

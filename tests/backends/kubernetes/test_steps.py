@@ -12,8 +12,8 @@ from tests.backends.kubernetes.attempts import KEY, OWNER, SITE, STORAGE
 from tests.backends.kubernetes.fake_api import status
 from tests.backends.kubernetes.world import World, metadata, settle, world
 
-from tesk.backends.kubernetes.handout import Handout
 from tesk.backends.kubernetes.labels import selector_of
+from tesk.backends.kubernetes.mounted import Handout
 from tesk.backends.kubernetes.result import FilerResult, result_line
 from tesk.backends.kubernetes.scene import Scene
 from tesk.backends.kubernetes.steps import JobSteps

@@ -14,7 +14,7 @@ from tests.backends.kubernetes.fake_api import status
 from tests.backends.kubernetes.world import World, settle, world
 
 from tesk.backends.kubernetes import taskmaster
-from tesk.backends.kubernetes.handout import Handout
+from tesk.backends.kubernetes.mounted import Handout
 from tesk.backends.kubernetes.names import report_name
 from tesk.backends.kubernetes.report_map import make_report_config_map, read_report
 from tesk.backends.kubernetes.taskmaster import _Reports

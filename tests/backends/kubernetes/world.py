@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -179,13 +180,16 @@ def _chosen(asked: Asked, obj: Json) -> bool:
     labels = obj["metadata"].get("labels", {})
     wanted = _pairs(asked.query.get("labelSelector", ""))
     fields = _pairs(asked.query.get("fieldSelector", ""))
-    return all(labels.get(key) == value for key, value in wanted) and all(
-        _at(obj, key) == value for key, value in fields
+    return all(labels.get(key) in values for key, values in wanted) and all(
+        _at(obj, key) in values for key, values in fields
     )
 
 
-def _pairs(selector: str) -> list[tuple[str, str]]:
-    return [(key, value) for key, _, value in (one.partition("=") for one in selector.split(",") if one)]
+def _pairs(selector: str) -> list[tuple[str, list[str]]]:
+    """`a=1,b in (2,3)` as each key and the values that it may have."""
+    among = [(key, values.split(",")) for key, values in re.findall(r"([^,\s]+) in \(([^)]*)\)", selector)]
+    rest = re.sub(r"[^,\s]+ in \([^)]*\)", "", selector)
+    return among + [(key, [value]) for key, _, value in (one.partition("=") for one in rest.split(",") if one)]
 
 
 def _at(obj: Any, path: str) -> Any:

@@ -245,8 +245,10 @@ def _status(answer: httpx2.Response) -> Status:
 
 
 def _collection(path: str) -> str:
-    """The plural in the path of a collection or of an object in one."""
+    """The plural in the path of a collection or of an object in one; any other path as it is."""
     parts = path.split("/")[3 if path.startswith("/api/") else 4 :]
+    if not parts:
+        return path
     return parts[2] if parts[0] == "namespaces" and len(parts) > 2 else parts[0]
 
 

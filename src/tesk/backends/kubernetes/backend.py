@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from lightkube.models.core_v1 import Event as EventModel
 from lightkube.resources.batch_v1 import Job
@@ -31,6 +31,7 @@ from tesk.backends.kubernetes.refusals import refused
 from tesk.backends.kubernetes.report_map import read_report
 from tesk.backends.kubernetes.resources import minimums
 from tesk.backends.kubernetes.streams import Unframer
+from tesk.backends.kubernetes.stuck import is_stuck
 from tesk.backends.kubernetes.trimmed import trim_event, trim_job, trim_pod
 from tesk.backends.kubernetes.watch import Change, Watch
 from tesk.plan.site import Capacity
@@ -266,15 +267,17 @@ class KubernetesBackend:
 
     async def _follow(self, held: _Held, job: Job, patience: Patience) -> None:
         """Watch the taskmaster of an attempt until its last report: why it does not start, and whether it is lost."""
+        fresh = True  # the answer that brought `job` is news enough for the first look
         while not held.ended:
             moved, seconds = held.moved, None
             try:
-                seen = await self._look(held, job)
+                seen = await self._look(held, job, fresh)
+                fresh = False
                 if seen.ended is not None or (seen.lost is not None and not seen.lost.may_run):
                     await self._lose(held, seen)
                     break
                 if seen.scheduled and held.report is None:
-                    self._tell(held, Report(State.INITIALIZING, start_time=now(), system_logs=held.waits))
+                    self._tell(held, Report(State.INITIALIZING, system_logs=held.waits))
                 if not held.reported and (waiting := seen.waiting) is not None:
                     seconds = patience.wait(waiting)
             except ClusterError as error:  # nothing is known, so nothing is done
@@ -284,12 +287,12 @@ class KubernetesBackend:
                 async with asyncio.timeout(seconds):
                     await moved.wait()
 
-    async def _look(self, held: _Held, job: Job) -> Observation:
+    async def _look(self, held: _Held, job: Job, fresh: bool) -> Observation:
         """What is known of the taskmaster that was made as `job`."""
         assert job.metadata is not None
         assert job.metadata.name is not None
         name, uid = job.metadata.name, job.metadata.uid
-        there = self._jobs.objects.get(name)
+        there = job if fresh else self._jobs.objects.get(name)
         if there is None or _uid(there) != uid:
             there = await self._cluster.get(Job, name)  # the watch may lag behind
             there = there if there is not None and _uid(there) == uid else None
@@ -345,16 +348,25 @@ class KubernetesBackend:
     async def _remove_some(self, key: AttemptKey, labels: dict[str, str]) -> int:
         """Ask for the end of what may go now; how much was there."""
         cluster = self._cluster
-        await cluster.delete(Job, attempt_name(key))
-        taskmasters = await cluster.delete_all(Pod, {**labels, STEP: "taskmaster"})
-        if taskmasters:
+        await cluster.delete_all(Job, {**labels, STEP: "taskmaster"})
+        if taskmasters := await self._remove_pods({**labels, STEP: "taskmaster"}):
             return taskmasters
-        if left := sum([await cluster.delete_all(kind, labels) for kind in (Job, Pod, PersistentVolumeClaim)]):
+        left = await cluster.delete_all(Job, labels) + await self._remove_pods(labels)
+        if left := left + await cluster.delete_all(PersistentVolumeClaim, labels):
             return left
         # The plan goes before the report: one of them tells a server that starts now that there is something to remove,
         # and whatever the plan owns the cluster removes itself.
-        await cluster.delete(ConfigMap, attempt_name(key))
+        await cluster.delete_all(ConfigMap, {**labels, STEP: "plan"})
         return await cluster.delete_all(ConfigMap, labels)
+
+    async def _remove_pods(self, labels: dict[str, str]) -> int:
+        """Ask for the end of pods, and take away those that a kubelet does not let go of; how many were there."""
+        if not (there := await self._cluster.delete_all(Pod, labels)):
+            return 0
+        for pod in await self._cluster.list(Pod, labels):
+            if pod.metadata is not None and pod.metadata.name and is_stuck(pod, datetime.now(UTC)):
+                await self._cluster.delete(Pod, pod.metadata.name, uid=pod.metadata.uid, grace_seconds=0)
+        return there
 
     async def _sweep_all(self) -> None:
         """Remove finished attempts once they have been kept long enough."""
@@ -447,6 +459,8 @@ class KubernetesBackend:
             held.waits = (*held.waits, sentence)
             if held.report is None:
                 self._sink(held.key, Report(State.QUEUED, system_logs=held.waits))
+            elif not held.reported:
+                self._tell(held, dataclasses.replace(held.report, system_logs=held.waits))
 
         return Patience("the task", note, start_timeout=options.start_timeout, queue_timeout=options.queue_timeout)
 

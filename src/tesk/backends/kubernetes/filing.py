@@ -8,9 +8,14 @@ import os
 import subprocess
 from pathlib import Path
 
-from tesk.backends.kubernetes.handout import Handout, read_attempt
+from tesk.backends.kubernetes.mounted import (
+    LAUNCHER_PROGRAM,
+    LAUNCHER_TREE,
+    SCRATCH_TREE,
+    Handout,
+    read_attempt,
+)
 from tesk.backends.kubernetes.names import Phase
-from tesk.backends.kubernetes.pods import LAUNCHER_PROGRAM, LAUNCHER_TREE, SCRATCH_TREE
 from tesk.backends.kubernetes.result import FilerResult, result_line
 from tesk.filer import TransferError, stage_in, stage_out
 from tesk.storage import Storage

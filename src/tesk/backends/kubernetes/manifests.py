@@ -34,12 +34,15 @@ Object = dict[str, Any]
 class Installation:
     """One TESK in one namespace: `image` is TESK's own, `name` that of its server, with which all its objects begin.
 
+    `user` is the user id of all of TESK's own containers, and not that of executors.
+
     Raises ValueError, with a sentence, for names that Kubernetes would refuse (RFC 1123 labels).
     """
 
     image: str
     namespace: str = "tesk"
     name: str = "tesk"
+    user: int = USER
 
     def __post_init__(self) -> None:
         for what, value, longest in (("namespace", self.namespace, 63), ("name", self.name, _LONGEST)):
@@ -140,6 +143,7 @@ def _settings(installation: Installation) -> Object:
             "instance": installation.name,
             "taskmaster_service_account": installation.taskmaster,
             "executor_service_account": installation.executor,
+            **({} if installation.user == USER else {"run_as_user": installation.user}),
         },
     }
 
@@ -155,8 +159,8 @@ def _deployment(installation: Installation, settings_digest: str) -> Object:
         "serviceAccountName": installation.name,
         "enableServiceLinks": False,
         "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
+            "runAsNonRoot": installation.user != 0,
+            "runAsUser": installation.user,
             "runAsGroup": USER,
             "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},

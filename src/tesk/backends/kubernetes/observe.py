@@ -125,6 +125,12 @@ class _Look:
             self.pod.status and self.pod.status.phase in ("Failed", "Succeeded")
         )
 
+    def untold(self) -> bool:
+        """Whether the kubelet has given up the pod and not said yet how its main container ended; it always does."""
+        state = self.state()
+        failed = bool(self.pod.status and self.pod.status.phase == "Failed")
+        return failed and state is not None and state.terminated is None
+
     def lost(self) -> Lost | None:
         if own_fault(self.pod) or self.deadline():
             return None
@@ -156,6 +162,8 @@ class _Look:
 
     def ended(self) -> Ended | None:
         end = self.terminated()
+        if (own_fault(self.pod) or self.deadline()) and self.untold():
+            return None
         if disk := own_fault(self.pod):
             return self.end_of(end, "Evicted", disk)
         if self.deadline() and self.over():

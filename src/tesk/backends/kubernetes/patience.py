@@ -10,7 +10,7 @@ from tesk.taskmaster.steps import StepFailed
 
 __all__ = ["EXPLAIN_AFTER", "Patience"]
 
-EXPLAIN_AFTER = 1.0
+EXPLAIN_AFTER = 2.0
 """Seconds after which a step that has not started is looked into."""
 
 _TELL_AFTER = 3.0

@@ -28,6 +28,14 @@ from lightkube.models.core_v1 import (
 
 from tesk.backends.kubernetes import options as settings
 from tesk.backends.kubernetes.escape import escaped
+from tesk.backends.kubernetes.mounted import (
+    ATTEMPT_DIRECTORY,
+    LAUNCHER_PROGRAM,
+    LAUNCHER_TREE,
+    OWNER_FILE,
+    SCRATCH_DIRECTORY,
+    SCRATCH_TREE,
+)
 from tesk.backends.kubernetes.names import Owner, Phase, claim_name, plan_names
 from tesk.backends.kubernetes.options import KubernetesOptions
 from tesk.backends.kubernetes.resources import executor_resources, own_resources
@@ -35,35 +43,15 @@ from tesk.backends.kubernetes.security import executor_security, own_security
 from tesk.plan.model import ExecutorPlan, Mount, Plan
 
 __all__ = [
-    "ATTEMPT_DIRECTORY",
-    "LAUNCHER_PROGRAM",
-    "LAUNCHER_TREE",
     "OWNER_ANNOTATION",
-    "OWNER_FILE",
-    "SCRATCH_DIRECTORY",
-    "SCRATCH_TREE",
     "executor_pod",
     "filer_pod",
     "launcher_directory",
     "taskmaster_pod",
 ]
 
-ATTEMPT_DIRECTORY = "/tesk/attempt"
-"""Where taskmasters and filers find the plan and the site (`tesk.backends.kubernetes.handout.read_attempt`)."""
-
-OWNER_FILE = "owner"
-"""The file there that holds the owner's uid, which nobody knew when the plan was written."""
-
 OWNER_ANNOTATION = "tesk/owner"
-
-SCRATCH_DIRECTORY = "/scratch"
-"""Where filers find the whole scratch volume."""
-
-SCRATCH_TREE, LAUNCHER_TREE = "scratch", "launcher"
-"""The two directories of the scratch volume: the files of the task, by container path; and the launcher."""
-
-LAUNCHER_PROGRAM = "/usr/local/bin/launcher"
-"""The launcher in our own image; `--install DIR` copies it to `DIR/launcher`."""
+"""On our own pods: the uid of the attempt's owner, which they find as a file."""
 
 _OUR_GRACE, _EXECUTOR_GRACE = 5, 10
 """Seconds between SIGTERM and SIGKILL: taskmaster and filer have nothing to save; a command may write a last line."""

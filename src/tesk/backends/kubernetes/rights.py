@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from lightkube.models.authorization_v1 import ResourceAttributes, SelfSubjectAccessReviewSpec
-from lightkube.resources.authorization_v1 import SelfSubjectAccessReview
+from lightkube.models.authorization_v1 import ResourceAttributes, SelfSubjectAccessReviewSpec, SubjectAccessReviewSpec
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.authorization_v1 import LocalSubjectAccessReview, SelfSubjectAccessReview
 
 from tesk.backends.kubernetes.api import Call, decode, path_of
 from tesk.backends.kubernetes.cluster import Cluster
 from tesk.backends.kubernetes.pace import Deadline
+from tesk.backends.kubernetes.roles import Rule
 
-__all__ = ["Right", "missing_rights"]
+__all__ = ["Right", "missing_rights", "rights_of"]
 
 
 class Right(NamedTuple):
@@ -29,27 +31,46 @@ class Right(NamedTuple):
         return f"{self.verb} {resource}{'.' + self.group if self.group else ''}"
 
 
-async def missing_rights(cluster: Cluster, rights: Iterable[Right], *, within: float = 15.0) -> tuple[Right, ...]:
+def rights_of(rules: Iterable[Rule]) -> list[Right]:
+    """Every single right that `rules` give."""
+    found = []
+    for rule in rules:
+        resource, _, subresource = rule.resource.partition("/")
+        found += [Right(verb, rule.group, resource, subresource) for verb in rule.verbs]
+    return found
+
+
+async def missing_rights(
+    cluster: Cluster, rights: Iterable[Right], *, account: str | None = None, within: float = 15.0
+) -> tuple[Right, ...]:
     """Those of `rights` that a Role still has to give, in their order.
 
-    Needs no right itself: every account may ask about itself (SelfSubjectAccessReview). Raises ClusterError.
+    Needs no right itself: everybody may ask about themselves (SelfSubjectAccessReview). With `account`, a service
+    account of the namespace, it is that one's rights, about which few may ask: Refused (403). Raises ClusterError.
     """
     wanted = tuple(rights)
     deadline = Deadline(within)
-    allowed = await asyncio.gather(*(_allowed(cluster, right, deadline) for right in wanted))
+    allowed = await asyncio.gather(*(_allowed(cluster, right, account, deadline) for right in wanted))
     return tuple(right for right, yes in zip(wanted, allowed, strict=True) if not yes)
 
 
-async def _allowed(cluster: Cluster, right: Right, deadline: Deadline) -> bool:
+async def _allowed(cluster: Cluster, right: Right, account: str | None, deadline: Deadline) -> bool:
+    namespace = cluster.namespace
     asked = ResourceAttributes(
-        namespace=cluster.namespace,
+        namespace=namespace,
         verb=right.verb,
         group=right.group,
         resource=right.resource,
         subresource=right.subresource or None,
     )
-    review = SelfSubjectAccessReview(spec=SelfSubjectAccessReviewSpec(resourceAttributes=asked))
-    path = path_of(SelfSubjectAccessReview, cluster.namespace)
-    call = Call(f"ask for the right to {right}", "POST", path, body=review)
-    answer = decode(await cluster.api.send(call, deadline), SelfSubjectAccessReview)
+    review: SelfSubjectAccessReview | LocalSubjectAccessReview
+    if account is None:
+        review = SelfSubjectAccessReview(spec=SelfSubjectAccessReviewSpec(resourceAttributes=asked))
+    else:
+        user = f"system:serviceaccount:{namespace}:{account}"
+        review = LocalSubjectAccessReview(
+            metadata=ObjectMeta(namespace=namespace), spec=SubjectAccessReviewSpec(user=user, resourceAttributes=asked)
+        )
+    call = Call(f"ask for the right to {right}", "POST", path_of(type(review), namespace), body=review)
+    answer = decode(await cluster.api.send(call, deadline), type(review))
     return bool(answer.status and answer.status.allowed)

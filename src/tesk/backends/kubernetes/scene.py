@@ -36,6 +36,7 @@ class Scene:
         self._past: dict[str, Pod] = {}
         self._claims: Watch[PersistentVolumeClaim, PersistentVolumeClaim] | None = None
         self._events: dict[str, Watch[Event, EventModel]] = {}
+        self._looked: set[str | None] = set()
         self._open = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Scene:
@@ -72,6 +73,9 @@ class Scene:
         assert job.metadata is not None
         assert job.metadata.name is not None
         now = self._jobs.objects.get(job.metadata.name)
+        if job.metadata.uid not in self._looked:
+            self._looked.add(job.metadata.uid)
+            now = job  # the answer to our own request is news enough
         if now is None or now.metadata is None or now.metadata.uid != job.metadata.uid:
             now = await self._cluster.get(Job, job.metadata.name)  # the watch may lag behind
             if now is not None and now.metadata is not None and now.metadata.uid != job.metadata.uid:

@@ -7,6 +7,7 @@ end and never made again.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -17,7 +18,8 @@ from lightkube.resources.core_v1 import Event, PersistentVolumeClaim, Pod
 from tesk.backends.excerpt import excerpt
 from tesk.backends.kubernetes.cluster import Cluster
 from tesk.backends.kubernetes.errors import ClusterError, Gone, NameTaken, Refused, StillThere
-from tesk.backends.kubernetes.handout import Handout
+from tesk.backends.kubernetes.labels import STEP, selector_of
+from tesk.backends.kubernetes.mounted import Handout
 from tesk.backends.kubernetes.names import Phase, claim_name, executor_name, filer_name
 from tesk.backends.kubernetes.objects import make_executor_job, make_filer_job, make_scratch_claim, needs_scratch
 from tesk.backends.kubernetes.observation import Ended, Observation, Waiting
@@ -41,6 +43,7 @@ _AWAY_SECONDS = 900.0
 
 _LOG_SECONDS = 60.0
 _MOST_LOG_BYTES = 32 << 20
+_KILLED, _KILLED_FOR = 137, ("Evicted", "DeadlineExceeded")
 _REFUSED_AGAIN, _STILL_THERE_AGAIN = 2.0, 0.5
 
 
@@ -131,14 +134,17 @@ class JobSteps:
 
     @_unless_away
     async def clean(self) -> None:
-        """Remove scratch, and every Job that has not ended; those that have stay to be looked at."""
-        names = [filer_name(self._owner.key, "in"), filer_name(self._owner.key, "out")]
-        names += [executor_name(self._owner.key, index) for index in range(len(self._plan.executors))]
-        begun = [name for name in names if name not in self._ended]
-        await asyncio.gather(*(self._cluster.delete(Job, name, within=_AWAY_SECONDS) for name in begun))
+        """Remove scratch, and every Job that has not ended; those that have stay to be looked at.
+
+        What only has the name of one of ours is somebody else's.
+        """
+        ours = selector_of(self._options.instance, self._owner.key)
+        steps = {**ours, STEP: ["stage-in", "executor", "stage-out"]}
+        for job in await self._cluster.list_metadata(Job, steps, within=_AWAY_SECONDS):
+            if job.name is not None and job.name not in self._ended:
+                await self._cluster.delete(Job, job.name, uid=job.uid, within=_AWAY_SECONDS)
         if needs_scratch(self._plan):
-            name = claim_name(self._owner.key)
-            await self._cluster.delete(PersistentVolumeClaim, name, within=_AWAY_SECONDS)
+            await self._cluster.delete_all(PersistentVolumeClaim, {**ours, STEP: "scratch"}, within=_AWAY_SECONDS)
 
     def _patience(self, what: str) -> Patience:
         options = self._options
@@ -215,20 +221,20 @@ class JobSteps:
         assert job.metadata is not None
         assert job.metadata.name is not None
         explained = False
-        begun = False
+        begun: str | None = None
         loop = asyncio.get_running_loop()
         since = loop.time()
         try:
             while True:
                 moved = self._scene.moved
                 seen = await self._scene.look(job, container)
-                if seen.started and not begun:
-                    begun = True
+                if seen.started and begun is None:
+                    begun = seen.started
                     patience.renew()
                     started()
                 if seen.ended is not None:
                     self._ended.add(job.metadata.name)
-                    return seen.ended
+                    return _with_code(seen.ended, begun)
                 wait = self._may_wait(seen, what, patience)
                 if seen.waiting is not None and loop.time() - since >= EXPLAIN_AFTER:
                     explained = True
@@ -297,6 +303,13 @@ class JobSteps:
     async def _read_log(self, pod: str, container: str, tail_lines: int | None) -> bytes:
         pieces = self._cluster.log(pod, container, tail_lines=tail_lines, limit_bytes=_MOST_LOG_BYTES)
         return b"".join([piece async for piece in pieces])
+
+
+def _with_code(ended: Ended, begun: str | None) -> Ended:
+    """`ended`, with an exit code also where the kubelet killed what it had seen run and then lost sight of it."""
+    if ended.exit_code is not None or begun is None or ended.reason not in _KILLED_FOR:
+        return ended
+    return dataclasses.replace(ended, exit_code=_KILLED, start=begun)
 
 
 async def _first(moved: asyncio.Event, seconds: float | None) -> None:

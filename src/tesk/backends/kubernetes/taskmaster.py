@@ -11,18 +11,21 @@ import dataclasses
 import logging
 import os
 import signal
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lightkube.resources.core_v1 import ConfigMap
 
 from tesk.backends.kubernetes.cluster import Cluster
 from tesk.backends.kubernetes.errors import ClusterError
-from tesk.backends.kubernetes.handout import Handout, read_attempt
 from tesk.backends.kubernetes.labels import selector_of
+from tesk.backends.kubernetes.mounted import Handout, read_attempt
 from tesk.backends.kubernetes.names import report_name
 from tesk.backends.kubernetes.report_map import make_report_config_map, read_report
 from tesk.backends.kubernetes.scene import Scene
 from tesk.backends.kubernetes.steps import JobSteps
+from tesk.backends.kubernetes.words import stamp
 from tesk.taskmaster.report import Report
 from tesk.taskmaster.run import run_attempt
 from tesk.taskmaster.steps import Interrupted
@@ -45,7 +48,8 @@ def main(attempt: Path) -> int:
     0 when its last report is stored, 1 when its pod shall be started again. Raises ValueError when `attempt` holds
     none.
     """
-    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request
     # Process 1 of a container ignores signals that it has no handler for. What runs goes on without us.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(_ENDED_BY_SIGNAL))
     return asyncio.run(_run(read_attempt(attempt)))
@@ -62,12 +66,16 @@ async def _run(handout: Handout) -> int:
                 return 0
             async with Scene(cluster, selector_of(options.instance, handout.owner.key)) as scene, reports:
                 steps = JobSteps(handout, cluster, scene, reports.note, earlier)
-                since = earlier.start_time if earlier else None
+                since = (earlier.start_time if earlier else None) or _started()
                 reports.last = await run_attempt(handout.plan, steps, reports.publish, start_time=since)
             return 0
         except (ClusterError, Interrupted) as error:
             log.error("%s", error)
             return _AGAIN
+        finally:
+            counts = ", ".join(f"{what} {count}" for what, count in sorted(cluster.sent.items()))
+            log.info("processor time: %.2f s", time.process_time())
+            log.info("requests to the API server: %d (%s)", sum(cluster.sent.values()), counts)
 
 
 class _Reports:
@@ -108,6 +116,7 @@ class _Reports:
 
     def publish(self, report: Report) -> None:
         """Note a new report; one that knows less than a predecessor's is kept back."""
+        log.info("%s, executors ended: %d", report.state, len(report.executors))
         self._report = report
         if self._earlier is None or _knows(report) >= _knows(self._earlier):
             self._earlier = None
@@ -138,6 +147,13 @@ class _Reports:
         made = await self._cluster.replace_or_create(config_map, uid=self._uid, within=_AWAY_SECONDS)
         assert made.metadata is not None
         self._uid = made.metadata.uid
+
+
+def _started() -> str:
+    """When this process started, which is when its container did."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])  # since the machine's start
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return stamp(datetime.fromtimestamp(time.time() - age, UTC))
 
 
 def _knows(report: Report) -> tuple[int, int]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-__all__ = ["BROKEN_RECORD", "broken_task", "gather_task", "sleeping_task", "stats_task"]
+__all__ = ["BROKEN_RECORD", "IMAGE", "broken_task", "gather_task", "sleeping_task", "stats_task"]
 
 BROKEN_RECORD = 17
-_IMAGE = "alpine:3.20"  # what the tasks need: sh and awk; the sandbox uses the machine's own
+IMAGE = "alpine:3.20"
+"""What the tasks need: sh, sort and awk; the sandbox uses the machine's own."""
+
 _TAG = "demo"
 
 # Any POSIX awk: mawk, gawk, busybox. No /dev/stderr, which a sandbox may not have.
@@ -51,49 +52,51 @@ cat "$1"/*.tsv | sort | awk -F '\t' '
 """
 
 
-def _task(name: str, command: list[str], **fields: Any) -> dict[str, Any]:
+def _task(name: str, image: str, command: list[str], **fields: Any) -> dict[str, Any]:
     return {
         "name": name,
         "tags": {"project": _TAG},
-        "executors": [{"image": _IMAGE, "command": command}],
+        "executors": [{"image": image, "command": command}],
         "resources": {"cpu_cores": 0.5, "ram_gb": 0.25, "disk_gb": 0.1},
         **fields,
     }
 
 
-def stats_task(name: str, fastq: Path, table: Path) -> dict[str, Any]:
-    """Scatter: the sums of one file, by a script that travels in the task."""
+def stats_task(name: str, image: str, fastq: str, table: str) -> dict[str, Any]:
+    """Scatter: the sums of the file at the URL `fastq`, by a script that travels in the task."""
     command = ["/bin/sh", "/data/stats.sh", name, "/data/reads.fastq", "/results/stats.tsv"]
     return _task(
         f"stats of {name}",
+        image,
         command,
         inputs=[
             {"name": "script", "path": "/data/stats.sh", "content": STATS},
-            {"name": "reads", "path": "/data/reads.fastq", "url": fastq.as_uri()},
+            {"name": "reads", "path": "/data/reads.fastq", "url": fastq},
         ],
-        outputs=[{"name": "table", "path": "/results/stats.tsv", "url": table.as_uri()}],
+        outputs=[{"name": "table", "path": "/results/stats.tsv", "url": table}],
     )
 
 
-def gather_task(tables: Path, table: Path) -> dict[str, Any]:
+def gather_task(image: str, tables: str, table: str) -> dict[str, Any]:
     """Gather: one table from a directory of sums."""
     return _task(
         "gather",
+        image,
         ["/bin/sh", "/data/gather.sh", "/data/tables", "/results/table.tsv"],
         inputs=[
             {"name": "script", "path": "/data/gather.sh", "content": GATHER},
-            {"name": "tables", "path": "/data/tables", "url": tables.as_uri(), "type": "DIRECTORY"},
+            {"name": "tables", "path": "/data/tables", "url": tables, "type": "DIRECTORY"},
         ],
-        outputs=[{"name": "table", "path": "/results/table.tsv", "url": table.as_uri()}],
+        outputs=[{"name": "table", "path": "/results/table.tsv", "url": table}],
     )
 
 
-def broken_task(fastq: Path, table: Path) -> dict[str, Any]:
+def broken_task(image: str, fastq: str, table: str) -> dict[str, Any]:
     """Fails on purpose: one record's qualities are cut short, which the script finds (exit code 3)."""
-    task = stats_task("broken", fastq, table)
+    task = stats_task("broken", image, fastq, table)
     return {**task, "name": "stats of a broken file"}
 
 
-def sleeping_task() -> dict[str, Any]:
+def sleeping_task(image: str) -> dict[str, Any]:
     """Runs until somebody cancels it."""
-    return _task("sleep ten minutes", ["/bin/sh", "-c", "echo good night; sleep 600"])
+    return _task("sleep ten minutes", image, ["/bin/sh", "-c", "echo good night; sleep 600"])

@@ -1,0 +1,186 @@
+"""Tasks on a cluster, each figure beside bare Jobs and pods in the same run: `python -m bench kube`."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import pytest
+
+from bench import kube_bare as bare
+from bench.figures import Figure
+from bench.kube_sight import MOMENTS, Sight, watching
+from bench.kube_site import MAX_ACTIVE, KubeSite, kube_site
+from tesk.backends.base import Attempt, AttemptKey
+from tesk.backends.kubernetes.backend import KubernetesBackend
+from tesk.backends.kubernetes.cluster import Cluster
+from tesk.config import load
+from tesk.plan.make import make_plan
+from tesk.plan.site import Capacity
+from tesk.tes.models import TesTask
+
+__all__ = ["kubernetes"]
+
+ROUNDS = 4
+MANY = 50
+RUNNING = 30
+API = "/ga4gh/tes/v1/tasks"
+STEPS = {"taskmaster": "", "stage-in": "-inputs-filer", "executor": "-ex-00", "stage-out": "-outputs-filer"}
+
+
+def kubernetes(only: str = "") -> list[Figure]:
+    """One task, fifty at once, and what they cost; `only` picks: one, many, memory, requests."""
+    parts = {"one": _one, "many": _many, "memory": _memory, "requests": _requests}
+    figures: list[Figure] = []
+    try:
+        with kube_site() as site:
+            for name, part in parts.items():
+                if only in name:
+                    figures += asyncio.run(part(site))
+    except pytest.skip.Exception as reason:
+        print(f"the cluster is not measured: {reason}", file=sys.stderr)
+    return figures
+
+
+def _connect(site: KubeSite, kubeconfig: str | None = None) -> Cluster:
+    return Cluster.connect(kubeconfig or site.kubeconfig, namespace=site.space.name, qps=1000, burst=1000)
+
+
+def _task(site: KubeSite, name: str) -> dict[str, Any]:
+    """One input and one output over S3."""
+    (site.bucket / name).write_text(f"{name}\n")
+    return {
+        "executors": [{"image": site.image, "command": ["sh", "-c", "md5sum /data/in > /out/sum"]}],
+        "inputs": [{"path": "/data/in", "url": f"s3://bench/{name}"}],
+        "outputs": [{"path": "/out/sum", "url": f"s3://bench/{name}.md5"}],
+    }
+
+
+async def _one(site: KubeSite) -> list[Figure]:
+    """In turns with bare Jobs and bare pods, so that what else the machine does hits all alike."""
+    tasks, jobs, pods, firsts, bare_firsts = [], [], [], [], []
+    lines: list[dict[str, float]] = []
+    async with _connect(site) as cluster, watching(cluster) as sight, _client(site) as client:
+        await _run(client, _task(site, "warm-up"))
+        for turn in range(ROUNDS):
+            begun = time.perf_counter()
+            task, answered, over = await _run(client, _task(site, f"one-{turn}"))
+            tasks.append(over - begun)
+            lines.append({"POST answered": answered - begun, **_timeline(sight, task, begun, over)})
+            firsts.append(lines[-1]["taskmaster created"])
+            jobs.append(await bare.jobs(cluster, sight, site.image, f"jobs-{turn}"))
+            pods.append(await bare.pods(cluster, sight, site.image, f"pods-{turn}"))
+            bare_firsts.append(await bare.first_pod(cluster, sight, site.image, f"first-{turn}"))
+    task_, jobs_, pods_ = (statistics.median(one) for one in (tasks, jobs, pods))
+    beside = f"three bare Jobs on a volume {jobs_:.2f} s, three bare pods {pods_:.2f} s"
+    return [
+        Figure("POST to COMPLETE, S3 in and out", task_, "s", beside=beside),
+        Figure("  : three bare Jobs", task_ / jobs_, "times", 0.8),
+        Figure("  : three bare pods", task_ / pods_, "times"),
+        Figure(
+            "POST to first pod created",
+            statistics.median(firsts) * 1000,
+            "ms",
+            50.0,
+            beside=f"a bare Job's pod {statistics.median(bare_firsts) * 1000:.0f} ms",
+        ),
+        *(Figure(f"  at: {name}", statistics.median(one[name] for one in lines), "s") for name in lines[0]),
+    ]
+
+
+def _timeline(sight: Sight, task: str, begun: float, over: float) -> dict[str, float]:
+    """When each pod came to each moment, in seconds from the POST."""
+    found = {}
+    for step, suffix in STEPS.items():
+        pod = sight.pod_of(task + suffix)
+        times = sight.times.get(pod or "", {})
+        found |= {f"{step} {moment}": times[moment] - begun for moment in MOMENTS if moment in times}
+    found = {name: at for name, at in sorted(found.items(), key=lambda one: one[1]) if name != "taskmaster ended"}
+    return {**found, "COMPLETE": over - begun}
+
+
+async def _many(site: KubeSite) -> list[Figure]:
+    """Fifty tasks at once, and fifty chains by hand."""
+    async with _connect(site) as cluster, watching(cluster) as sight, _client(site) as client:
+        bodies = [_task(site, f"many-{number}") for number in range(MANY)]
+        begun = time.perf_counter()
+        ended = await asyncio.gather(*(_run(client, body, poll=0.25) for body in bodies))
+        taken = max(over for _, _, over in ended) - begun
+        print(f"{MANY} tasks: {taken:.1f} s", file=sys.stderr, flush=True)
+        chains = await bare.chains(cluster, sight, site.image, "chain", MANY, MAX_ACTIVE)
+    beside = f"{MANY} chains of four pods by hand, as many at once: {chains:.1f} s"
+    return [
+        Figure(f"{MANY} tasks at once, max_active {MAX_ACTIVE}", taken, "s", beside=beside),
+        Figure("  : the chains", taken / chains, "times", 1.2),
+    ]
+
+
+async def _memory(site: KubeSite) -> list[Figure]:
+    """What the server's memory grows by while tasks run."""
+    async with _client(site) as client:
+        await asyncio.gather(*(_run(client, _task(site, f"warm-{number}"), poll=0.25) for number in range(8)))
+        before = site.server.rss()
+        body = {"executors": [{"image": site.image, "command": ["sleep", "3600"]}]}
+        ids = [(await client.post(API, json=body)).json()["id"] for _ in range(RUNNING)]
+        await _all_are(client, ids, "RUNNING")
+        grown = site.server.rss() - before
+        for one in ids:
+            await client.post(f"{API}/{one}:cancel")
+        await _all_are(client, ids, "CANCELED")
+    beside = f"{before:.1f} MiB before, {RUNNING} tasks"
+    return [Figure("server memory a running task", grown * 1024 / RUNNING, "KiB", 50.0, beside=beside)]
+
+
+async def _requests(site: KubeSite) -> list[Figure]:
+    """Requests to the API server for one task, as the server and the taskmaster count them."""
+    config = load(
+        None, {**site.settings, "TESK_KUBERNETES_INSTANCE": "counted", "TESK_STATE_DIRECTORY": tempfile.gettempdir()}
+    )
+    plan = make_plan(TesTask.model_validate(_task(site, "counted")), config.site(Capacity()))
+    cluster = _connect(site, config.kubernetes.kubeconfig)
+    backend = KubernetesBackend(config.kubernetes_options(), config.storage_settings, lambda _: cluster)
+    ended = asyncio.Event()
+    await backend.start(lambda key, report: ended.set() if report.state.terminal else None, lambda: None)
+    before = sum(cluster.sent.values())
+    await backend.offer(Attempt(AttemptKey("task-counted", 1), plan))
+    await ended.wait()
+    server = sum(cluster.sent.values()) - before
+    await backend.stop()
+    while not (said := re.search(r"requests to the API server: (\d+)(.*)", _log(site))):
+        await asyncio.sleep(0.2)
+    return [
+        Figure("requests a task, of the server", server, "", beside="while it runs; to remove it takes 8 more"),
+        Figure("requests a task, of its taskmaster", int(said[1]), "", beside=said[2].strip(" ()")),
+    ]
+
+
+def _log(site: KubeSite) -> str:
+    return site.space.kubectl("logs", "job/task-counted")
+
+
+def _client(site: KubeSite) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=site.server.url, timeout=60)
+
+
+async def _run(client: httpx.AsyncClient, body: Mapping[str, Any], poll: float = 0.05) -> tuple[str, float, float]:
+    """The id of the task, when the POST was answered, and when the task was COMPLETE."""
+    task = (await client.post(API, json=body)).json()["id"]
+    answered = time.perf_counter()
+    while (state := (await client.get(f"{API}/{task}")).json()["state"]) != "COMPLETE":
+        if state.endswith("ERROR"):
+            raise RuntimeError((await client.get(f"{API}/{task}?view=FULL")).text)
+        await asyncio.sleep(poll)
+    return task, answered, time.perf_counter()
+
+
+async def _all_are(client: httpx.AsyncClient, ids: list[str], state: str) -> None:
+    for one in ids:
+        while (await client.get(f"{API}/{one}")).json()["state"] != state:
+            await asyncio.sleep(0.5)

@@ -1,0 +1,87 @@
+"""What a pod of our own finds mounted: the attempt that the server handed out, scratch, and the launcher.
+
+Nothing here needs the API library: a filer lives for a second, and would spend half of it on importing.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from tesk.backends.base import AttemptKey
+from tesk.backends.kubernetes.names import Owner
+from tesk.backends.kubernetes.options import KubernetesOptions
+from tesk.plan.model import Plan
+from tesk.storage.options import StorageSettings
+
+__all__ = [
+    "ABOUT",
+    "ATTEMPT_DIRECTORY",
+    "LAUNCHER_PROGRAM",
+    "LAUNCHER_TREE",
+    "OWNER_FILE",
+    "SCRATCH_DIRECTORY",
+    "SCRATCH_TREE",
+    "SITE",
+    "Handout",
+    "part_name",
+    "read_attempt",
+]
+
+ATTEMPT_DIRECTORY = "/tesk/attempt"
+"""Where taskmasters and filers find the plan and the site (`read_attempt`)."""
+
+OWNER_FILE = "owner"
+"""The file there that holds the owner's uid, which nobody knew when the plan was written."""
+
+SITE, ABOUT = "site.json", "attempt.json"
+"""The files there with the site's settings, and with which attempt it is."""
+
+SCRATCH_DIRECTORY = "/scratch"
+"""Where filers find the whole scratch volume."""
+
+SCRATCH_TREE, LAUNCHER_TREE = "scratch", "launcher"
+"""The two directories of the scratch volume: the files of the task, by container path; and the launcher."""
+
+LAUNCHER_PROGRAM = "/usr/local/bin/launcher"
+"""The launcher in our own image; `--install DIR` copies it to `DIR/launcher`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handout:
+    """What a taskmaster or a filer knows when it starts."""
+
+    owner: Owner
+    plan: Plan
+    options: KubernetesOptions
+    storage: StorageSettings
+
+
+def part_name(number: int) -> str:
+    """The file with part `number` (from 0) of the plan, compressed."""
+    return f"plan.json.gz.{number:02d}"
+
+
+def read_attempt(directory: Path) -> Handout:
+    """What the server wrote (`handout.make_plan_config_maps`), from the directory where the pod finds it.
+
+    Raises ValueError, with a sentence, when anything is missing or cannot be read.
+    """
+    try:
+        about = json.loads((directory / ABOUT).read_bytes())
+        site = json.loads((directory / SITE).read_bytes())
+        packed = b"".join((directory / part_name(number)).read_bytes() for number in range(about["parts"]))
+        uid = (directory / OWNER_FILE).read_text().strip()
+        return Handout(
+            Owner(AttemptKey(about["task"], about["attempt"]), uid, about["parts"]),
+            Plan.from_json(gzip.decompress(packed)),
+            KubernetesOptions.from_json(json.dumps(site["kubernetes"])),
+            StorageSettings.from_data(site["storage"]),
+        )
+    except OSError as error:
+        raise ValueError(f"{directory} holds no attempt: {error}") from error
+    except (KeyError, TypeError, EOFError, zlib.error, json.JSONDecodeError) as error:
+        raise ValueError(f"{directory} holds an attempt that cannot be read: {error!r}") from error
