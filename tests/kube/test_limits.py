@@ -93,10 +93,11 @@ def make_unseeing(space: Space) -> None:
 
 def test_what_is_below_the_minimum_is_raised_to_it(limited: Limited) -> None:
     assert limited.end("seeing", "little")["state"] == "COMPLETE"
-    assert limited.resources("little", "executor") == {"requests": LEAST, "limits": LEAST}
+    raised = {"cpu": "50m", "memory": str(64 << 20)}
+    assert limited.resources("little", "executor") == {"requests": raised, "limits": raised}
     assert limited.resources("little", "taskmaster")["requests"] == LEAST
     claim = limited.history.last("PersistentVolumeClaim", f"{limited.ids['little']}-pvc")
-    assert claim["spec"]["resources"]["requests"] == {"storage": "100Mi"}
+    assert claim["spec"]["resources"]["requests"] == {"storage": str(100 << 20)}
 
 
 def test_what_is_above_the_minimum_stays(limited: Limited) -> None:
