@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo demo-kube test test-slow test-kube contract bench bench-kube check docs clean
+.PHONY: demo demo-kube test test-slow test-kube test-faults contract bench bench-kube check docs clean
 
 demo: $(READY)  ## serve, run real tasks on real files, show and check what came out
 	@$(BIN)/tesk demo
@@ -17,7 +17,11 @@ test-slow: $(READY)  ## the tests that take long: thousands of tasks, fifty at o
 
 test-kube: $(READY)  ## the tests on a real cluster: that of KUBECONFIG, or the one that ../shared/kube starts
 	@$(BIN)/python -m tests.kube
-	@$(BIN)/pytest -m kube $(PYTEST_ARGS)
+	@$(BIN)/pytest -m kube --dist loadfile $(PYTEST_ARGS)
+
+test-faults: $(READY)  ## everything that can be taken from a running task, at each step; FAULTS_ARGS='--seed 7'
+	@$(BIN)/python -m tests.kube
+	@$(BIN)/pytest -m faults -n 0 -s $(FAULTS_ARGS) tests/kube/faults
 
 demo-kube: $(READY)  ## the demo's workflow on that cluster, with its files in S3, in a namespace that goes afterwards
 	@$(BIN)/python -m tests.kube.demo

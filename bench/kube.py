@@ -155,7 +155,7 @@ async def _requests(site: KubeSite) -> list[Figure]:
     await ended.wait()
     server = sum(cluster.sent.values()) - before
     await backend.stop()
-    while not (said := re.search(r"requests to the API server: (\d+)(.*)", _log(site))):  # noqa: ASYNC110
+    while not (said := re.search(r"requests to the API server: (\d+)(.*)", _log(site))):
         await asyncio.sleep(0.2)
     return [
         Figure("requests a task, of the server", server, "", beside="while it runs; to remove it takes 8 more"),
@@ -184,5 +184,5 @@ async def _run(client: httpx.AsyncClient, body: Mapping[str, Any], poll: float =
 
 async def _all_are(client: httpx.AsyncClient, ids: list[str], state: str) -> None:
     for one in ids:
-        while (await client.get(f"{API}/{one}")).json()["state"] != state:  # noqa: ASYNC110
+        while (await client.get(f"{API}/{one}")).json()["state"] != state:
             await asyncio.sleep(0.5)

@@ -49,9 +49,15 @@ class Cluster:
 
     def run(self, *args: str | Path, given: str | None = None) -> subprocess.CompletedProcess[str]:
         """kubectl with `args` and, on its stdin, `given`; does not raise."""
-        program: list[str | Path] = ["kubectl"] if self.tool is None else [self.tool, "kubectl"]
-        command = [*program, "--kubeconfig", self.kubeconfig, *args]
-        return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=150)
+        return subprocess.run(
+            self._command(*args), input=given, capture_output=True, text=True, check=False, timeout=150
+        )
+
+    def begin(self, *args: str | Path) -> subprocess.Popen[bytes]:
+        """kubectl with `args`, which goes on; end it with its process group."""
+        return subprocess.Popen(
+            self._command(*args), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
+        )
 
     def kubectl(self, *args: str | Path, given: str | None = None) -> str:
         """What kubectl prints for `args`. Raises KubectlError."""
@@ -64,6 +70,10 @@ class Cluster:
         """`kubectl apply`, and what it prints; `dry_run` asks the API server without making anything."""
         items = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
         return self.kubectl("apply", *(["--dry-run=server"] if dry_run else []), "-f", "-", given=items)
+
+    def _command(self, *args: str | Path) -> list[str | Path]:
+        program: list[str | Path] = ["kubectl"] if self.tool is None else [self.tool, "kubectl"]
+        return [*program, "--kubeconfig", self.kubeconfig, *args]
 
     def list(self, kinds: str, *args: str) -> list[dict[str, Any]]:
         """All objects of `kinds` (with commas between), in no certain order."""

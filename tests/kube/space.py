@@ -59,11 +59,31 @@ class Space:
             time.sleep(0.1)
         return pod
 
+    def make(self, body: Mapping[str, Any]) -> None:
+        """Apply an object in this namespace."""
+        self.cluster.apply({**body, "metadata": {**body["metadata"], "namespace": self.name}})
+
+    def claim(self, name: str, **labels: str) -> None:
+        """Make a claim of somebody else's to a small volume of the cluster's own storage class."""
+        size = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+        metadata = {"name": name, "labels": labels}
+        self.make({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": size})
+
     def secret(self, name: str, values: Mapping[str, str]) -> str:
         """Make a Secret, which `left` does not count; its name."""
         data = {key: base64.b64encode(one.encode()).decode() for key, one in values.items()}
         self.cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": self._metadata(name), "data": data})
         return name
+
+    @contextlib.contextmanager
+    def cluster_object(self, body: Mapping[str, Any]) -> Iterator[str]:
+        """Make an object that lies in no namespace, while the block runs; its name."""
+        name = body["metadata"]["name"]
+        self.cluster.apply(body)
+        try:
+            yield name
+        finally:
+            self.cluster.kubectl("delete", body["kind"], name, "--wait=false")
 
     def show(self, directory: Path, name: str = "files") -> str:
         """Make `directory` of this machine a claim that pods can mount, which `left` does not count; its name."""

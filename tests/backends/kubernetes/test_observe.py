@@ -13,6 +13,7 @@ from lightkube.models.core_v1 import Event, PersistentVolumeClaim, Pod
 
 from tesk.backends.kubernetes.observation import Ended, Lost, Observation, Waiting
 from tesk.backends.kubernetes.observe import observe
+from tesk.backends.kubernetes.trimmed import trim_event, trim_job, trim_pod
 
 DATA = Path(__file__).parents[2] / "data" / "kubernetes"
 Json = dict[str, Any]
@@ -233,6 +234,25 @@ def test_what_runs_says_nothing_more(name: str) -> None:
     seen = look(recorded(name))
     assert seen == Observation(scheduled=True, started=seen.started)
     assert seen.started
+
+
+@pytest.mark.parametrize("name", [*WAITING, *ENDED, *LOST])
+def test_what_a_server_keeps_of_an_object_tells_the_same(name: str) -> None:
+    raw = recorded(name)
+    seen = observe(
+        trim_job(Job.from_dict(raw["job"])) if raw.get("job") else None,
+        [trim_pod(Pod.from_dict(pod)) for pod in raw.get("pods", ())],
+        PersistentVolumeClaim.from_dict(raw["claim"]) if raw.get("claim") else None,
+        [trim_event(Event.from_dict(event)) for event in raw.get("events", ())],  # type: ignore[arg-type]
+    )
+    whole = look(raw)
+    assert (seen.scheduled, seen.started, seen.lost) == (whole.scheduled, whole.started, whole.lost)
+    assert (seen.ended is None, seen.waiting) == (whole.ended is None, whole.waiting)
+
+
+def test_a_taskmaster_that_ended_since_its_deletion_is_lost_in_what_a_server_keeps() -> None:
+    pod = trim_pod(Pod.from_dict(a_pod(over(143, T2), meta=DELETED)))
+    assert observe(None, [pod], None, []).lost == Lost("its Job was deleted")
 
 
 def test_every_recording_is_told() -> None:
@@ -555,6 +575,21 @@ def test_an_end_since_the_deletion_is_none_whatever_the_command_made_of_the_sign
     seen = see(a_job(), a_pod(over(code, at), meta=DELETED))
     assert seen.lost == Lost("its pod was deleted")
     assert seen.ended is None
+
+
+def test_a_success_counts_also_during_the_deletion_where_the_job_might_have_tried_again() -> None:
+    job = a_job(condition("SuccessCriteriaMet"), backoff=3)
+    ended = see(job, a_pod(over(0, T3), meta=DELETED)).ended
+    assert ended is not None
+    assert ended.exit_code == 0
+
+
+@pytest.mark.parametrize("job", [None, a_job(meta={"deletionTimestamp": T2})])
+def test_a_pod_that_goes_with_its_job_is_lost_for_that(job: Json | None) -> None:
+    assert see(job, a_pod(running(), meta=DELETED)).lost == Lost("its Job was deleted", may_run=True)
+    by = condition("DisruptionTarget", reason="EvictionByEvictionAPI")
+    lost = see(job, a_pod(running(), meta=DELETED, conditions=[by])).lost
+    assert lost == Lost("its pod was evicted from node 'n1', as when a node is drained", may_run=True)
 
 
 def test_a_deadline_is_told_before_the_job_says_so() -> None:

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from lightkube.models.core_v1 import Event as EventModel
 from lightkube.resources.batch_v1 import Job
@@ -31,6 +31,7 @@ from tesk.backends.kubernetes.refusals import refused
 from tesk.backends.kubernetes.report_map import read_report
 from tesk.backends.kubernetes.resources import minimums
 from tesk.backends.kubernetes.streams import Unframer
+from tesk.backends.kubernetes.stuck import is_stuck
 from tesk.backends.kubernetes.trimmed import trim_event, trim_job, trim_pod
 from tesk.backends.kubernetes.watch import Change, Watch
 from tesk.plan.site import Capacity
@@ -172,7 +173,7 @@ class KubernetesBackend:
         if held is None and sum(not one.ended for one in self._held.values()) >= self._options.max_active:
             return False
         held = self._held.setdefault(attempt.key, _Held(attempt.key))
-        self._begin(held, self._make(held, attempt))
+        self._begin(held, self._make, attempt)
         return True
 
     async def cancel(self, key: AttemptKey) -> None:
@@ -182,7 +183,7 @@ class KubernetesBackend:
             self._sink(key, Report(State.CANCELED, end_time=now()))
         elif not held.leaving and not held.ended:
             held.leaving = True
-            self._begin(held, self._cancel(held))
+            self._begin(held, self._cancel)
 
     async def forget(self, key: AttemptKey) -> None:
         """What is left of a finished attempt is removed once `keep_finished` is over; of any other, now."""
@@ -218,7 +219,7 @@ class KubernetesBackend:
                 return
             await asyncio.sleep(_FOLLOW_AGAIN)
 
-    def _begin(self, held: _Held, work: Coroutine[None, None, None]) -> None:
+    def _begin(self, held: _Held, work: Callable[..., Coroutine[None, None, None]], *args: object) -> None:
         """Do `work` about an attempt, after what is done about it now has ended."""
         before = held.work
 
@@ -227,7 +228,7 @@ class KubernetesBackend:
                 before.cancel()
                 await asyncio.gather(before, return_exceptions=True)
             try:
-                await work
+                await work(held, *args)
             except StepFailed as error:
                 await self._give_up(held, error.sentences)
             except Exception as error:
@@ -276,10 +277,11 @@ class KubernetesBackend:
                     await self._lose(held, seen)
                     break
                 if seen.scheduled and held.report is None:
-                    self._tell(held, Report(State.INITIALIZING, start_time=now(), system_logs=held.waits))
+                    self._tell(held, Report(State.INITIALIZING, system_logs=held.waits))
                 if not held.reported and (waiting := seen.waiting) is not None:
                     seconds = patience.wait(waiting)
-            except Unreachable:
+            except ClusterError as error:  # nothing is known, so nothing is done
+                log.warning("attempt %s cannot be looked at: %s", held.key, error)
                 seconds = _LOOK_SELDOM
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -305,7 +307,8 @@ class KubernetesBackend:
             try:
                 there = await self._cluster.get(ConfigMap, name)
                 break
-            except Unreachable:
+            except ClusterError as error:
+                log.warning("the report of attempt %s cannot be read: %s", held.key, error)
                 await asyncio.sleep(_LOOK_SELDOM)
         if there is not None:
             with contextlib.suppress(ValueError):
@@ -338,18 +341,32 @@ class KubernetesBackend:
             try:
                 if await self._remove_some(key, labels) == 0:
                     return
-            except Unreachable as error:
+            except ClusterError as error:
                 log.warning("attempt %s is not removed yet: %s", key, error)
             await asyncio.sleep(again.next())
 
     async def _remove_some(self, key: AttemptKey, labels: dict[str, str]) -> int:
         """Ask for the end of what may go now; how much was there."""
         cluster = self._cluster
-        await cluster.delete(Job, attempt_name(key))
-        taskmasters = await cluster.delete_all(Pod, {**labels, STEP: "taskmaster"})
-        if taskmasters:
+        await cluster.delete_all(Job, {**labels, STEP: "taskmaster"})
+        if taskmasters := await self._remove_pods({**labels, STEP: "taskmaster"}):
             return taskmasters
-        return sum([await cluster.delete_all(kind, labels) for kind in (Job, Pod, PersistentVolumeClaim, ConfigMap)])
+        left = await cluster.delete_all(Job, labels) + await self._remove_pods(labels)
+        if left := left + await cluster.delete_all(PersistentVolumeClaim, labels):
+            return left
+        # The plan goes before the report: one of them tells a server that starts now that there is something to remove,
+        # and whatever the plan owns the cluster removes itself.
+        await cluster.delete_all(ConfigMap, {**labels, STEP: "plan"})
+        return await cluster.delete_all(ConfigMap, labels)
+
+    async def _remove_pods(self, labels: dict[str, str]) -> int:
+        """Ask for the end of pods, and take away those that a kubelet does not let go of; how many were there."""
+        if not (there := await self._cluster.delete_all(Pod, labels)):
+            return 0
+        for pod in await self._cluster.list(Pod, labels):
+            if pod.metadata is not None and pod.metadata.name and is_stuck(pod, datetime.now(UTC)):
+                await self._cluster.delete(Pod, pod.metadata.name, uid=pod.metadata.uid, grace_seconds=0)
+        return there
 
     async def _sweep_all(self) -> None:
         """Remove finished attempts once they have been kept long enough."""
@@ -392,7 +409,7 @@ class KubernetesBackend:
             self._tell(held, report)
         else:
             held.leaving = True
-            self._begin(held, self._leave(held, report))
+            self._begin(held, self._leave, report)
 
     async def _leave(self, held: _Held, report: Report) -> None:
         """No new attempt may start while something of a lost one may still write."""
@@ -431,9 +448,9 @@ class KubernetesBackend:
             if held.ended or held.leaving or held.work is not None:
                 continue
             if job is not None:
-                self._begin(held, self._follow(held, job, self._patience(held)))
+                self._begin(held, self._follow, job, self._patience(held))
             elif held.reported:
-                self._begin(held, self._lose(held, Observation(lost=Lost("its Job was deleted"))))
+                self._begin(held, self._lose, Observation(lost=Lost("its Job was deleted")))
 
     def _patience(self, held: _Held) -> Patience:
         options = self._options
@@ -442,6 +459,8 @@ class KubernetesBackend:
             held.waits = (*held.waits, sentence)
             if held.report is None:
                 self._sink(held.key, Report(State.QUEUED, system_logs=held.waits))
+            elif not held.reported:
+                self._tell(held, dataclasses.replace(held.report, system_logs=held.waits))
 
         return Patience("the task", note, start_timeout=options.start_timeout, queue_timeout=options.queue_timeout)
 

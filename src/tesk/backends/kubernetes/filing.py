@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -21,12 +22,16 @@ from tesk.storage import Storage
 
 __all__ = ["main"]
 
+TERMINATION_MESSAGE = Path("/dev/termination-log")
+_LONGEST_MESSAGE = 4096
 
-def main(attempt: Path, volume: Path, phase: Phase) -> int:
+
+def main(attempt: Path, volume: Path, phase: Phase, message: Path = TERMINATION_MESSAGE) -> int:
     """Move the files of the attempt handed out in `attempt` between their URLs and the scratch volume at `volume`.
 
-    Prints the result, also a bad one, as the last line (`tesk.backends.kubernetes.result`) and returns 0. Raises
-    ValueError when `attempt` holds none. Staging in may be repeated after a crash.
+    Prints the result, also a bad one, as the last line (`tesk.backends.kubernetes.result`) and returns 0; a short one
+    is in the container's termination message at `message` too. Raises ValueError when `attempt` holds none. Staging in
+    may be repeated after a crash.
     """
     handout = read_attempt(attempt)
     if phase == "in":
@@ -35,8 +40,20 @@ def main(attempt: Path, volume: Path, phase: Phase) -> int:
         result = asyncio.run(_stage_out(handout, volume / SCRATCH_TREE))
     for sentence in result.problems:
         print(sentence)
-    print(result_line(result), flush=True)
+    line = result_line(result)
+    print(line, flush=True)
+    _leave(line, message)
     return 0
+
+
+def _leave(line: str, message: Path) -> None:
+    """Kubernetes keeps the message with the container's end, and the log no longer than the pod."""
+    if len(line) > _LONGEST_MESSAGE:
+        return
+    with contextlib.suppress(OSError):  # then there is the log
+        file = os.open(message, os.O_WRONLY | os.O_TRUNC)  # never made: outside of a pod there is none
+        with os.fdopen(file, "w") as out:
+            out.write(line)
 
 
 def _make_scratch(volume: Path) -> FilerResult | None:

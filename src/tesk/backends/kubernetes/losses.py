@@ -33,11 +33,15 @@ _OWN_FAULT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What took a pod away: a clause, when that was asked for (if told), and whether its place was reclaimed."""
+    """What took a pod away: a clause, when that was asked for (if told), and whether its place was reclaimed.
+
+    `by_hand`: somebody, or its Job's deletion, had it deleted; nothing says more.
+    """
 
     sentence: str
     since: datetime | None
     preempted: bool = False
+    by_hand: bool = False
 
 
 def taken(pod: Pod) -> Taken | None:
@@ -64,7 +68,7 @@ def taken(pod: Pod) -> Taken | None:
         sentence, preempted = _by_disruption(named.reason or "", named.message or "", _node(pod))
         return Taken(sentence, named.lastTransitionTime or since, preempted)
     if since is not None:
-        return Taken("its pod was deleted", since)
+        return Taken("its pod was deleted", since, by_hand=True)
     return None
 
 

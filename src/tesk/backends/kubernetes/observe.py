@@ -24,6 +24,7 @@ EPOCH = datetime(1971, 1, 1, tzinfo=UTC)  # a container that never started is sa
 DEFAULT_BACKOFF_LIMIT = 6
 _NOT_STARTED = ("StartError", "ContainerCannotRun")
 _UNKNOWN_END = "ContainerStatusUnknown"
+_JOB_GONE = "its Job was deleted"
 
 
 def observe(
@@ -52,7 +53,7 @@ def observe(
 
 def _without_pod(job: Job | None, claim: PersistentVolumeClaim | None, events: Sequence[Event]) -> Observation:
     if job is None or (job.metadata and job.metadata.deletionTimestamp):
-        return Observation(lost=Lost("its Job was deleted"))
+        return Observation(lost=Lost(_JOB_GONE))
     if _job_condition(job, "Suspended"):
         return Observation(waiting=_suspended())
     if done := _job_condition(job, "Complete", "SuccessCriteriaMet"):
@@ -124,30 +125,45 @@ class _Look:
             self.pod.status and self.pod.status.phase in ("Failed", "Succeeded")
         )
 
+    def untold(self) -> bool:
+        """Whether the kubelet has given up the pod and not said yet how its main container ended; it always does."""
+        state = self.state()
+        failed = bool(self.pod.status and self.pod.status.phase == "Failed")
+        return failed and state is not None and state.terminated is None
+
     def lost(self) -> Lost | None:
         if own_fault(self.pod) or self.deadline():
             return None
         end, how = self.terminated(), taken(self.pod)
         if how is not None and self.suspended() and self.started() is None:
             return None
+        if end is not None and end.exitCode == 0 and self.job is not None and _replaces(self.job):
+            return None  # what may be tried again says by its exit code when it need not be
         if how is not None:
             finished = end.finishedAt if end else None
             if finished is not None and how.since is not None and finished < how.since:
                 return None
             if self.suspended():
                 return Lost("its Job was suspended while it ran", preempted=True, may_run=not self.over())
-            return Lost(how.sentence, how.preempted, may_run=not self.over())
+            gone = how.by_hand and self.job_is_gone()
+            return Lost(_JOB_GONE if gone else how.sentence, how.preempted, may_run=not self.over())
         if end is not None:
             return None
         state = self.state()
         if state is not None and state.terminated is not None:
             return Lost(f"node {self.node()} lost sight of its container")
-        if self.job is None or (self.job.metadata and self.job.metadata.deletionTimestamp):
-            return Lost("its Job was deleted", may_run=not self.over())
+        if self.job_is_gone():
+            return Lost(_JOB_GONE, may_run=not self.over())
         return None
+
+    def job_is_gone(self) -> bool:
+        """Whether the Job was deleted, so that its pod is being deleted, or is on its own."""
+        return self.job is None or bool(self.job.metadata and self.job.metadata.deletionTimestamp)
 
     def ended(self) -> Ended | None:
         end = self.terminated()
+        if (own_fault(self.pod) or self.deadline()) and self.untold():
+            return None
         if disk := own_fault(self.pod):
             return self.end_of(end, "Evicted", disk)
         if self.deadline() and self.over():

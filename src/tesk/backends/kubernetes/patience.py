@@ -33,7 +33,7 @@ class Patience:
         queue_timeout: float | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._what = what
+        self.what = what
         self._note = note
         self._limits = {False: start_timeout, True: queue_timeout}
         self._clock = clock
@@ -55,13 +55,13 @@ class Patience:
         self._since = {waiting.curable: self._since.get(waiting.curable, now)}
         limit, waited = self._limits[waiting.curable], now - self._since[waiting.curable]
         if limit is not None and waited >= limit:
-            raise StepFailed(f"{self._what} could not start within {limit:g} s: {waiting.sentence}")
+            raise StepFailed(f"{self.what} could not start within {limit:g} s: {waiting.sentence}")
         if self._reason[0] != waiting.sentence:
             self._reason = (waiting.sentence, now)
         lasted = now - self._reason[1]
         new = not waiting.usual and waiting.sentence not in self._told
         if new and lasted >= _TELL_AFTER and len(self._told) < _MOST_NOTES:
             self._told.append(waiting.sentence)
-            self._note(f"{self._what} waits: {waiting.sentence}")
+            self._note(f"{self.what} waits: {waiting.sentence}")
         nearest = [EXPLAIN_AFTER - (now - self._began), _TELL_AFTER - lasted, (limit or 3600.0) - waited]
         return min([one for one in nearest if one > 0.0] or [3600.0]) + 0.01

@@ -1,4 +1,4 @@
-"""What a filer's pod tells its taskmaster: the last line of its log."""
+"""What a filer's pod tells its taskmaster: the last line of its log, which is also its termination message if short."""
 
 from __future__ import annotations
 

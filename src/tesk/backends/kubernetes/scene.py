@@ -14,7 +14,7 @@ from lightkube.resources.core_v1 import Event, PersistentVolumeClaim, Pod
 from tesk.backends.kubernetes.cluster import Cluster, Selector
 from tesk.backends.kubernetes.observation import Observation
 from tesk.backends.kubernetes.observe import observe
-from tesk.backends.kubernetes.watch import Watch
+from tesk.backends.kubernetes.watch import Change, Watch
 
 __all__ = ["Scene"]
 
@@ -32,7 +32,8 @@ class Scene:
         self._labels = labels
         self._moved = asyncio.Event()
         self._jobs: Watch[Job, Job] = Watch(cluster, Job, labels, keep=_whole, tell=self._told)
-        self._pods: Watch[Pod, Pod] = Watch(cluster, Pod, labels, keep=_whole, tell=self._told)
+        self._pods: Watch[Pod, Pod] = Watch(cluster, Pod, labels, keep=_whole, tell=self._told_pod)
+        self._past: dict[str, Pod] = {}
         self._claims: Watch[PersistentVolumeClaim, PersistentVolumeClaim] | None = None
         self._events: dict[str, Watch[Event, EventModel]] = {}
         self._looked: set[str | None] = set()
@@ -60,10 +61,11 @@ class Scene:
         return self._moved
 
     def pods_of(self, job: Job) -> list[Pod]:
-        """The pods of `job`, newest first."""
+        """The pods of `job`, newest first; also those that are gone, as far as they had ended before."""
         assert job.metadata is not None
         uid = job.metadata.uid
-        found = [pod for pod in self._pods.objects.values() if _owned_by(pod, uid)]
+        there = {**self._past, **self._pods.objects}
+        found = [pod for pod in there.values() if _owned_by(pod, uid)]
         return sorted(found, key=_age, reverse=True)
 
     async def look(self, job: Job, container: str) -> Observation:
@@ -96,6 +98,12 @@ class Scene:
                 self._events[uid] = Watch(self._cluster, Event, {}, fields=fields, keep=_whole, tell=self._told)
                 await self._begin(self._events[uid])
 
+    async def claim_is_gone(self, name: str) -> bool:
+        """Whether the volume claim was deleted, or is being deleted."""
+        there = self._claims.objects.get(name) if self._claims else None
+        there = there or await self._cluster.get(PersistentVolumeClaim, name)  # the watch may lag behind
+        return there is None or bool(there.metadata and there.metadata.deletionTimestamp)
+
     async def hush(self) -> None:
         """The step has started, or ended: nobody asks any more why not."""
         for watch in self._events.values():
@@ -106,6 +114,11 @@ class Scene:
         await watch.start()
         self._open.push_async_callback(watch.stop)
 
+    def _told_pod(self, change: Change, pod: Pod) -> None:
+        if change == "deleted" and _is_over(pod) and pod.metadata is not None:
+            self._past[pod.metadata.name or ""] = pod  # its end may have been told together with its going
+        self._told(change, pod)
+
     def _told(self, change: object, kept: object) -> None:
         self._moved.set()
         self._moved = asyncio.Event()
@@ -113,6 +126,12 @@ class Scene:
 
 def _whole(obj: Any) -> Any:
     return obj
+
+
+def _is_over(pod: Pod) -> bool:
+    """Whether every container has ended."""
+    some = (pod.status.containerStatuses if pod.status else None) or ()
+    return bool(some) and all(one.state is not None and one.state.terminated is not None for one in some)
 
 
 def _owned_by(pod: Pod, uid: str | None) -> bool:

@@ -7,16 +7,18 @@ end and never made again.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from lightkube.resources.batch_v1 import Job
-from lightkube.resources.core_v1 import PersistentVolumeClaim, Pod
+from lightkube.resources.core_v1 import Event, PersistentVolumeClaim, Pod
 
 from tesk.backends.excerpt import excerpt
 from tesk.backends.kubernetes.cluster import Cluster
 from tesk.backends.kubernetes.errors import ClusterError, Gone, NameTaken, Refused, StillThere
+from tesk.backends.kubernetes.labels import STEP, selector_of
 from tesk.backends.kubernetes.mounted import Handout
 from tesk.backends.kubernetes.names import Phase, claim_name, executor_name, filer_name
 from tesk.backends.kubernetes.objects import make_executor_job, make_filer_job, make_scratch_claim, needs_scratch
@@ -29,6 +31,7 @@ from tesk.backends.kubernetes.streams import LauncherEnd, read_end, read_record,
 from tesk.taskmaster.report import ExecutorEnd, OutputFile, Report
 from tesk.taskmaster.run import now
 from tesk.taskmaster.steps import AttemptLost, ExecutorResult, Interrupted, StageOutResult, StepFailed
+from tesk.tes.states import State
 
 __all__ = ["JobSteps"]
 
@@ -40,6 +43,7 @@ _AWAY_SECONDS = 900.0
 
 _LOG_SECONDS = 60.0
 _MOST_LOG_BYTES = 32 << 20
+_KILLED, _KILLED_FOR = 137, ("Evicted", "DeadlineExceeded")
 _REFUSED_AGAIN, _STILL_THERE_AGAIN = 2.0, 0.5
 
 
@@ -84,7 +88,7 @@ class JobSteps:
     @_unless_away
     async def stage_in(self) -> None:
         """Make the scratch volume, and have a filer fill it; nothing where the plan has no mounts."""
-        if not needs_scratch(self._plan):
+        if not needs_scratch(self._plan) or self._underway:
             return
         patience = self._patience("stage-in")
         if await self._cluster.get(Job, filer_name(self._owner.key, "in"), within=_AWAY_SECONDS) is None:
@@ -97,9 +101,12 @@ class JobSteps:
     async def execute(self, index: int, started: Callable[[], None]) -> ExecutorResult:
         """Run one executor as a Job, which is tried once."""
         what = f"executor {index}"
-        if (known := await self._known(index)) is not None:
-            started()
-            return ExecutorResult(known)
+        if self._earlier is not None and await self._is_gone(index):
+            if index < len(self._earlier.executors):
+                started()
+                return ExecutorResult(self._earlier.executors[index])
+            if await self._was_begun(index):
+                raise AttemptLost(f"{what}: its Job was deleted")
         patience = self._patience(what)
         job = await self._make(make_executor_job(self._owner, self._plan, self._options, index), "its Job", patience)
         ended = await self._end_of(job, "executor", what, patience, started)
@@ -127,26 +134,40 @@ class JobSteps:
 
     @_unless_away
     async def clean(self) -> None:
-        """Remove scratch, and every Job that has not ended; those that have stay to be looked at."""
-        names = [filer_name(self._owner.key, "in"), filer_name(self._owner.key, "out")]
-        names += [executor_name(self._owner.key, index) for index in range(len(self._plan.executors))]
-        begun = [name for name in names if name not in self._ended]
-        await asyncio.gather(*(self._cluster.delete(Job, name, within=_AWAY_SECONDS) for name in begun))
+        """Remove scratch, and every Job that has not ended; those that have stay to be looked at.
+
+        What only has the name of one of ours is somebody else's.
+        """
+        ours = selector_of(self._options.instance, self._owner.key)
+        steps = {**ours, STEP: ["stage-in", "executor", "stage-out"]}
+        for job in await self._cluster.list_metadata(Job, steps, within=_AWAY_SECONDS):
+            if job.name is not None and job.name not in self._ended:
+                await self._cluster.delete(Job, job.name, uid=job.uid, within=_AWAY_SECONDS)
         if needs_scratch(self._plan):
-            name = claim_name(self._owner.key)
-            await self._cluster.delete(PersistentVolumeClaim, name, within=_AWAY_SECONDS)
+            await self._cluster.delete_all(PersistentVolumeClaim, {**ours, STEP: "scratch"}, within=_AWAY_SECONDS)
 
     def _patience(self, what: str) -> Patience:
         options = self._options
         return Patience(what, self._note, start_timeout=options.start_timeout, queue_timeout=options.queue_timeout)
 
-    async def _known(self, index: int) -> ExecutorEnd | None:
-        """How the executor ended according to a predecessor, where its Job is gone and cannot tell any more."""
-        if self._earlier is None or index >= len(self._earlier.executors):
-            return None
-        name = executor_name(self._owner.key, index)
-        there = await self._cluster.get(Job, name, within=_AWAY_SECONDS)
-        return self._earlier.executors[index] if there is None else None
+    @property
+    def _underway(self) -> bool:
+        """Whether an executor was started under a predecessor, so that all inputs were there."""
+        return self._earlier is not None and self._earlier.state is State.RUNNING
+
+    async def _is_gone(self, index: int) -> bool:
+        """Whether there is no Job of the executor: not yet, or not any more."""
+        return await self._cluster.get(Job, executor_name(self._owner.key, index), within=_AWAY_SECONDS) is None
+
+    async def _was_begun(self, index: int) -> bool:
+        """Whether the executor, whose Job is not there, was started under a predecessor: it must not be started twice.
+
+        The report tells it of the first; for the others the cluster's events do, as long as it keeps them.
+        """
+        if self._underway and index == 0:
+            return True
+        about = {"involvedObject.name": executor_name(self._owner.key, index), "reason": "SuccessfulCreate"}
+        return bool(await self._cluster.list(Event, {}, fields=about, within=_AWAY_SECONDS))
 
     async def _make(self, wanted: Any, called: str, patience: Patience) -> Any:
         """Create `wanted`, or find that it is there; a quota may have it wait."""
@@ -158,6 +179,8 @@ class JobSteps:
             except NameTaken as error:
                 raise StepFailed(str(error)) from error
             except StillThere as error:
+                if isinstance(wanted, Job):
+                    raise AttemptLost(f"{patience.what}: its Job was deleted") from error
                 patience.wait(Waiting(str(error), curable=False))
                 await asyncio.sleep(_STILL_THERE_AGAIN)
             except Refused as error:
@@ -171,8 +194,10 @@ class JobSteps:
         what = f"stage-{phase}"
         job = await self._make(make_filer_job(self._owner, self._plan, self._options, phase), "its Job", patience)
         ended = await self._end_of(job, "filer", what, patience)
-        log = await self._log(job, "filer")
-        result = None if log is None else read_result(log)
+        # a pod that is being deleted takes its log with it; the message came with its end
+        log, result = None, read_result(ended.message.encode() + b"\n")
+        if result is None and (log := await self._log(job, "filer")) is not None:
+            result = read_result(log)
         if result is not None and ended.exit_code == 0:
             return result
         if ended.exit_code == 0:
@@ -196,28 +221,34 @@ class JobSteps:
         assert job.metadata is not None
         assert job.metadata.name is not None
         explained = False
-        begun = False
+        begun: str | None = None
         loop = asyncio.get_running_loop()
         since = loop.time()
         try:
             while True:
                 moved = self._scene.moved
                 seen = await self._scene.look(job, container)
-                if seen.started and not begun:
-                    begun = True
+                if seen.started and begun is None:
+                    begun = seen.started
                     patience.renew()
                     started()
                 if seen.ended is not None:
                     self._ended.add(job.metadata.name)
-                    return seen.ended
+                    return _with_code(seen.ended, begun)
                 wait = self._may_wait(seen, what, patience)
                 if seen.waiting is not None and loop.time() - since >= EXPLAIN_AFTER:
                     explained = True
                     await self._scene.explain(job)
+                    if not seen.scheduled and await self._scratch_is_gone():
+                        raise AttemptLost(f"{what}: the scratch volume was deleted")
                 await _first(moved, wait)
         finally:
             if explained:
                 await self._scene.hush()
+
+    async def _scratch_is_gone(self) -> bool:
+        """Whether somebody deleted the attempt's volume claim: no pod that has no node yet gets one with it."""
+        return needs_scratch(self._plan) and await self._scene.claim_is_gone(claim_name(self._owner.key))
 
     def _may_wait(self, seen: Observation, what: str, patience: Patience) -> float | None:
         """For how many seconds at most nothing need be done; None: until something changes."""
@@ -225,7 +256,7 @@ class JobSteps:
         if lost is not None and not lost.may_run:
             raise AttemptLost(f"{what}: {lost.sentence}", preempted=lost.preempted)
         if lost is not None:  # no new attempt may start before it has surely gone
-            return patience.wait(Waiting(lost.sentence, curable=True))
+            return patience.wait(Waiting(f"{lost.sentence}, and it may still run", curable=True))
         return patience.wait(seen.waiting) if seen.waiting is not None and not seen.started else None
 
     def _problem(self, ended: Ended, said: LauncherEnd | None) -> str | None:
@@ -272,6 +303,13 @@ class JobSteps:
     async def _read_log(self, pod: str, container: str, tail_lines: int | None) -> bytes:
         pieces = self._cluster.log(pod, container, tail_lines=tail_lines, limit_bytes=_MOST_LOG_BYTES)
         return b"".join([piece async for piece in pieces])
+
+
+def _with_code(ended: Ended, begun: str | None) -> Ended:
+    """`ended`, with an exit code also where the kubelet killed what it had seen run and then lost sight of it."""
+    if ended.exit_code is not None or begun is None or ended.reason not in _KILLED_FOR:
+        return ended
+    return dataclasses.replace(ended, exit_code=_KILLED, start=begun)
 
 
 async def _first(moved: asyncio.Event, seconds: float | None) -> None:

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lightkube.resources.core_v1 import ConfigMap
@@ -24,6 +25,7 @@ from tesk.backends.kubernetes.names import report_name
 from tesk.backends.kubernetes.report_map import make_report_config_map, read_report
 from tesk.backends.kubernetes.scene import Scene
 from tesk.backends.kubernetes.steps import JobSteps
+from tesk.backends.kubernetes.words import stamp
 from tesk.taskmaster.report import Report
 from tesk.taskmaster.run import run_attempt
 from tesk.taskmaster.steps import Interrupted
@@ -34,6 +36,7 @@ __all__ = ["main"]
 log = logging.getLogger(__name__)
 
 _AWAY_SECONDS = 900.0
+_WRITE_AGAIN = 5.0
 _AGAIN = 1
 _ENDED_BY_SIGNAL = 143
 _ORDER = {State.QUEUED: 0, State.INITIALIZING: 1, State.RUNNING: 2}
@@ -63,7 +66,7 @@ async def _run(handout: Handout) -> int:
                 return 0
             async with Scene(cluster, selector_of(options.instance, handout.owner.key)) as scene, reports:
                 steps = JobSteps(handout, cluster, scene, reports.note, earlier)
-                since = earlier.start_time if earlier else None
+                since = (earlier.start_time if earlier else None) or _started()
                 reports.last = await run_attempt(handout.plan, steps, reports.publish, start_time=since)
             return 0
         except (ClusterError, Interrupted) as error:
@@ -129,8 +132,14 @@ class _Reports:
         while True:
             await self._news.wait()
             self._news.clear()
-            if self._report is not None and self._earlier is None:
+            if self._report is None or self._earlier is not None:
+                continue
+            try:
                 await self._write(self._report)
+            except ClusterError as error:  # the work goes on, and the last report must come
+                log.warning("the report is tried again: %s", error)
+                self._news.set()
+                await asyncio.sleep(_WRITE_AGAIN)
 
     async def _write(self, report: Report) -> None:
         whole = dataclasses.replace(report, system_logs=(*self._notes, *report.system_logs))
@@ -138,6 +147,13 @@ class _Reports:
         made = await self._cluster.replace_or_create(config_map, uid=self._uid, within=_AWAY_SECONDS)
         assert made.metadata is not None
         self._uid = made.metadata.uid
+
+
+def _started() -> str:
+    """When this process started, which is when its container did."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])  # since the machine's start
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return stamp(datetime.fromtimestamp(time.time() - age, UTC))
 
 
 def _knows(report: Report) -> tuple[int, int]:

@@ -30,6 +30,7 @@ def trim_job(job: Job) -> Job:
             backoffLimit=spec.backoffLimit if spec else None,
             activeDeadlineSeconds=spec.activeDeadlineSeconds if spec else None,
             podReplacementPolicy=spec.podReplacementPolicy if spec else None,
+            suspend=spec.suspend if spec else None,
             template=PodTemplateSpec(spec=_spec(template.spec)),
         ),
         status=job.status,
@@ -68,6 +69,7 @@ def _metadata(metadata: ObjectMeta | None) -> ObjectMeta | None:
         labels=metadata.labels,
         creationTimestamp=metadata.creationTimestamp,
         deletionTimestamp=metadata.deletionTimestamp,
+        deletionGracePeriodSeconds=metadata.deletionGracePeriodSeconds,
         ownerReferences=metadata.ownerReferences,
     )
 

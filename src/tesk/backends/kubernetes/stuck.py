@@ -1,0 +1,30 @@
+"""Pods that do not go although nothing of them runs: a kubelet that waits for a pull first waits for its end."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from lightkube.models.core_v1 import ContainerStatus, Pod
+
+__all__ = ["is_stuck"]
+
+_AFTER_GRACE = timedelta(seconds=1)
+
+
+def is_stuck(pod: Pod, now: datetime) -> bool:
+    """Whether `pod` should be gone at `now`, and its main containers never ran.
+
+    Such a pod may be taken out of the API (grace 0): its kubelet, which knows of the deletion, starts nothing any more.
+    """
+    due = pod.metadata.deletionTimestamp if pod.metadata else None
+    if due is None or now < due + _AFTER_GRACE:
+        return False
+    status = pod.status
+    inits = (status.initContainerStatuses if status else None) or ()
+    mains = (status.containerStatuses if status else None) or ()
+    return all(_never_ran(one) for one in mains) and not any(one.state and one.state.running for one in inits)
+
+
+def _never_ran(status: ContainerStatus) -> bool:
+    waits = status.state is None or (status.state.running is None and status.state.terminated is None)
+    return waits and not (status.lastState and status.lastState.terminated) and not status.restartCount

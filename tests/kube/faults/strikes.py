@@ -1,0 +1,125 @@
+"""How each fault is done to a task that is held at its step."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from lightkube.resources.core_v1 import Pod
+
+from tests.kube.faults.machine import Machine, until
+from tests.kube.faults.table import Case, Step
+
+__all__ = ["strike", "strike_in_clean_up", "wait_until_held"]
+
+_CONTAINERS = {"taskmaster": "taskmaster", "stage-in": "filer", "stage-out": "filer", "executor": "executor"}
+_CLEAN_UP_SECONDS = 0.4
+"""About how long a taskmaster takes from the end of stage-out to its own."""
+
+
+def wait_until_held(machine: Machine, step: Step, task: str) -> None:
+    """Return once `task`, which nothing lets past `step`, has come there; for the steps that pass no gate."""
+    if step == "before":
+        until(lambda: machine.pod(task, "taskmaster"))
+    elif step == "taskmaster":
+        until(lambda: machine.pod(task, "stage-in"))
+
+
+def strike(machine: Machine, case: Case, task: str) -> None:
+    """Do the fault of `case` to the first attempt of `task`."""
+    step, fault = case.step, case.fault
+    if fault.startswith("taskmaster-") or step in ("before", "taskmaster"):
+        _strike_pod(machine, task, "taskmaster", fault)
+    else:
+        _strike_pod(machine, task, step, fault)
+
+
+def strike_in_clean_up(
+    machine: Machine, case: Case, task: str, open_gate: Callable[[], None], chance: random.Random
+) -> Literal["", "too late"]:
+    """The same while the taskmaster cleans up after stage-out, which is still held by its gate.
+
+    The taskmaster stands still until stage-out has ended, so that the fault comes within what it does then.
+    """
+    pod = _pod(machine, task, "taskmaster")
+    first = _running(machine, pod, "taskmaster")
+    machine.signal(first, signal.SIGSTOP)
+    try:
+        open_gate()
+        until(lambda: _ended(machine.pod(task, "stage-out")), pause=0.05)
+    finally:
+        machine.signal(first, signal.SIGCONT)
+    time.sleep(chance.uniform(0.0, _CLEAN_UP_SECONDS))
+    if case.fault == "taskmaster-killed":
+        return "" if machine.signal(first) else "too late"
+    over = _ended(machine.pod(task, "taskmaster"))
+    _strike_pod(machine, task, "taskmaster", case.fault)
+    return "too late" if over else ""
+
+
+def _strike_pod(machine: Machine, task: str, step: str, fault: str) -> None:
+    what = fault.removeprefix("taskmaster-").removeprefix("pod-")
+    container = _CONTAINERS[step.partition("-")[0] if step.startswith("executor") else step]
+    if what == "deleted":
+        machine.delete_pod(_pod(machine, task, step))
+    elif what == "evicted":
+        machine.evict(_pod(machine, task, step))
+    elif what == "killed":
+        pid = _running(machine, _pod(machine, task, step), container)
+        assert machine.signal(pid), f"the process of {step} had ended before it could be killed"
+    elif what == "command-killed":
+        pod = _pod(machine, task, step)
+        pid = until(lambda: machine.command(pod, container), 30)
+        assert machine.signal(pid), f"the command of {step} had ended before it could be killed"
+    elif what in ("job-deleted", "job-orphaned"):
+        pod = _pod(machine, task, step)
+        machine.delete_job(_job_name(task, step), orphan=what == "job-orphaned")
+        if what == "job-deleted":  # the garbage collector may be slow, and the step would end well meanwhile
+            until(lambda: _is_going(machine, pod))
+    elif what == "claim-deleted":
+        machine.delete_claim(f"{task}-pvc")
+    else:
+        raise ValueError(f"{fault} is not done to one task")
+
+
+def _pod(machine: Machine, task: str, step: str) -> Pod:
+    name, _, number = step.partition("-")
+    if name == "executor":
+        return until(lambda: machine.pod(task, name, int(number)))
+    return until(lambda: machine.pod(task, step))
+
+
+def _running(machine: Machine, pod: Pod, container: str) -> int:
+    """Process 1 of a container of `pod`, which may have been looked at before its node told that it runs."""
+    assert pod.metadata is not None
+    name = pod.metadata.name
+
+    def find() -> int | None:
+        now = machine.pod_named(name or "")
+        return machine.first_process(now, container) if now is not None else None
+
+    return until(find, 30)
+
+
+def _is_going(machine: Machine, pod: Pod) -> bool:
+    """Whether a pod is being deleted, or is gone."""
+    assert pod.metadata is not None
+    now = machine.pod_named(pod.metadata.name or "")
+    return now is None or now.metadata is None or now.metadata.deletionTimestamp is not None
+
+
+def _ended(pod: Pod | None) -> bool:
+    statuses = (pod.status and pod.status.containerStatuses) or () if pod is not None else ()
+    return any(one.state is not None and one.state.terminated is not None for one in statuses)
+
+
+def _job_name(task: str, step: str) -> str:
+    number = step.rpartition("-")[2]
+    return {
+        "taskmaster": task,
+        "stage-in": f"{task}-inputs-filer",
+        "stage-out": f"{task}-outputs-filer",
+    }.get(step) or f"{task}-ex-{int(number):02d}"

@@ -1,0 +1,98 @@
+"""Whatever is taken away from a running task: it ends as it must, no executor runs twice, and nothing is left."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tesk.backends.kubernetes.report_map import read_report
+from tests.kube.cluster import Cluster
+from tests.kube.faults.campaign import Campaign, campaign
+from tests.kube.faults.machine import until
+from tests.kube.faults.table import ALONE, TOGETHER, Case, sample
+
+SAMPLE = 10
+AWAY = 30.0
+
+pytestmark = pytest.mark.timeout(1800)
+sampled = pytest.param(SAMPLE, marks=pytest.mark.kube, id="sample")
+all_of_them = pytest.param(len(ALONE), marks=pytest.mark.faults, id="all")
+
+
+@pytest.fixture
+def running(cluster: Cluster, image: str, tmp_path: Path, fault_seed: int) -> Iterator[Campaign]:
+    """A server, and what breaks it."""
+    with campaign(cluster, image, tmp_path, fault_seed) as made:
+        yield made
+
+
+@pytest.mark.parametrize("count", [sampled, all_of_them])
+def test_a_fault_at_a_step_ends_as_it_must(running: Campaign, fault_seed: int, count: int) -> None:
+    wrong = running.alone(sample(fault_seed, count))
+    assert not wrong, f"seed {fault_seed}:\n" + "\n".join(wrong)
+
+
+@pytest.mark.kube
+@pytest.mark.faults
+def test_a_server_that_is_killed_costs_nothing_wherever_its_tasks_are(running: Campaign) -> None:
+    @contextlib.contextmanager
+    def killed() -> Iterator[None]:
+        running.site.kill()
+        yield
+        time.sleep(1.0)
+        running.site.start()
+
+    wrong = running.together(TOGETHER["server-killed"], killed(), lambda number: number % 2 == 0)
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.kube
+@pytest.mark.faults
+def test_tasks_that_ended_while_no_server_ran_are_told_by_the_next(running: Campaign) -> None:
+    cases = [one for one in TOGETHER["server-killed"] if one.step in ("stage-in", "executor-1")]
+    started = ""
+
+    @contextlib.contextmanager
+    def away() -> Iterator[None]:
+        nonlocal started
+        running.site.kill()
+        yield
+        until(lambda: all(has_ended(running, one) for one in running.held), 240)
+        time.sleep(2.0)
+        started = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+        running.site.start()
+
+    wrong = running.together(cases, away(), lambda _: True)
+    assert not wrong, "\n".join(wrong)
+    assert all(one["logs"][0]["end_time"] < started for one in running.ended.values())
+
+
+def has_ended(running: Campaign, task: str) -> bool:
+    """Whether the last report of the first attempt of `task` is in the cluster."""
+    found = running.machine.config_map(f"{task}-report")
+    return found is not None and read_report(found).state.terminal
+
+
+@pytest.mark.faults
+def test_an_api_server_that_is_away_for_half_a_minute_costs_nothing(running: Campaign, cluster: Cluster) -> None:
+    tool = cluster.need_here()
+
+    @contextlib.contextmanager
+    def away() -> Iterator[None]:
+        subprocess.run([tool, "stop", "kube-apiserver"], check=True)
+        try:
+            time.sleep(AWAY / 3)
+            yield
+            time.sleep(AWAY * 2 / 3)
+        finally:
+            subprocess.run([tool, "start", "kube-apiserver"], check=True)
+        until(lambda: cluster.run("get", "--raw", "/readyz").returncode == 0)
+
+    cases: list[Case] = [one for one in TOGETHER["api-away"] for _ in range(2)]
+    wrong = running.together(cases, away(), lambda number: number % 2 == 0)
+    assert not wrong, "\n".join(wrong)

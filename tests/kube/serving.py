@@ -1,0 +1,47 @@
+"""A running server of a test's own in a namespace, with only the rights of its Role."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.behaviour.sites import Ground, Place, Site
+from tests.kube.image import BUSYBOX
+from tests.kube.space import Space
+
+__all__ = ["serving"]
+
+
+@contextlib.contextmanager
+def serving(space: Space, directory: Path, *, image: str, account: str = "tesk", **kubernetes: Any) -> Iterator[Site]:
+    """A server over `space` whose section `kubernetes` holds `kubernetes` on top of what the cluster of tests needs.
+
+    `directory` comes to hold all it has; `account` is the service account with whose rights it runs. Two servers in one
+    namespace need two names: `instance`.
+    """
+    directory.mkdir()
+    settings = {
+        "image": image,
+        "namespace": space.name,
+        "kubeconfig": str(space.kubeconfig(account, directory)),
+        "executor_service_account": "tesk-executor",
+        "run_as_user": 0,  # the volumes of this cluster can be written by root only
+        "keep_finished": 0,
+        **kubernetes,
+    }
+    (directory / "tesk.yaml").write_text(yaml.safe_dump({"backend": "kubernetes", "kubernetes": settings}))
+    ground = Ground({"TESK_STORAGE_FILE_ROOTS": "[]"}, lambda: space.left(seconds=30))
+    place = Place({}, BUSYBOX, prepare=lambda _: contextlib.nullcontext(ground), admits=False, patience=3.0)
+    site = Site(place, directory)
+    try:
+        site.start()
+        yield site
+        assert site.stop() == 0
+    finally:
+        if site.process is not None and site.process.returncode is None:
+            site.kill()
+        site.close()
