@@ -17,6 +17,7 @@ __all__ = ["ENDS", "Diary"]
 ENDS = frozenset({"COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED", "PREEMPTED"})
 """The states that no task leaves."""
 
+_ACTIVE = ("INITIALIZING", "RUNNING")
 _EVERY = 0.1
 
 
@@ -29,6 +30,8 @@ class Diary:
         self._said: defaultdict[str, dict[str, float]] = defaultdict(dict)
         self._starts: defaultdict[str, list[str]] = defaultdict(list)
         self._tasks: dict[str, dict[str, Any]] = {}
+        self.most_active = 0
+        """The most tasks that were INITIALIZING or RUNNING at one time."""
         self._problem: Exception | None = None
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._read_all, daemon=True)
@@ -87,12 +90,14 @@ class Diary:
         with self._site.client as client:
             while not self._ending.wait(_EVERY):
                 try:
-                    for task in client.list(view="FULL", page_size=2000):
-                        self._note(dict(task))
+                    found = [dict(task) for task in client.list(view="FULL", page_size=2000)]
                 except Exception as error:
                     if not self._ending.is_set():
                         self._problem = error
                     return
+                self.most_active = max(self.most_active, sum(one["state"] in _ACTIVE for one in found))
+                for task in found:
+                    self._note(task)
 
     def _note(self, task: dict[str, Any]) -> None:
         now, states = time.time(), self._states[task["id"]]

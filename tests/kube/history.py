@@ -5,6 +5,7 @@ What tasks make lives for seconds only: a test looks at it afterwards, here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -58,26 +59,25 @@ class History:
         self._cluster = cluster
         self._namespace = namespace
         self._sights: list[Sight] = []
-        self._watchers: list[tuple[subprocess.Popen[bytes], threading.Thread]] = []
+        self._watches: dict[str, subprocess.Popen[bytes]] = {}
+        self._threads: list[threading.Thread] = []
+        self._ending = threading.Event()
 
     def __enter__(self) -> History:
-        for kind, path in _COLLECTIONS.items():
-            raw = f"/{path.format(self._namespace)}?watch=true"
-            process = self._cluster.begin("get", "--raw", raw)
-            thread = threading.Thread(target=self._read, args=(kind, process), daemon=True)
-            thread.start()
-            self._watchers.append((process, thread))
+        for kind in _COLLECTIONS:
+            self._threads.append(threading.Thread(target=self._watch, args=(kind,), daemon=True))
+            self._threads[-1].start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process, thread in self._watchers:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(10)
-            thread.join(10)
-            assert process.stdout is not None
-            process.stdout.close()
+        self._ending.set()
+        while any(one.is_alive() for one in self._threads):  # one may just begin a watch
+            for process in list(self._watches.values()):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
+            self._threads[0].join(0.2)
 
     def sights(self, kind: str, task: str | None = None) -> Iterator[Sight]:
         """Every version of every object of `kind`, oldest first; with `task`, only what is labelled with its id."""
@@ -114,8 +114,27 @@ class History:
         """`kind/name` of what is there now of `task`, as far as it has been told."""
         return sorted(f"{one.kind}/{one.name}" for one in self.of_task(task) if not one.gone)
 
-    def _read(self, kind: str, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            told = json.loads(line)
-            self._sights.append(Sight(time.time(), kind, told["type"] == "DELETED", told["object"]))
+    def _watch(self, kind: str) -> None:
+        while not self._ending.is_set():
+            with self._cluster.begin("get", "--raw", f"{self._path(kind)}?watch=true") as process:
+                self._watches[kind] = process
+                assert process.stdout is not None
+                for line in process.stdout:
+                    told = json.loads(line)
+                    self._sights.append(Sight(time.time(), kind, told["type"] == "DELETED", told["object"]))
+            if not self._ending.wait(0.5):
+                self._look(kind)
+
+    def _look(self, kind: str) -> None:
+        """A watch that broke off told nothing of what went since."""
+        listed = self._cluster.run("get", "--raw", self._path(kind))
+        if listed.returncode != 0:
+            return  # the API server is away, so that the next watch breaks off too
+        there = {one["metadata"]["uid"] for one in json.loads(listed.stdout)["items"]}
+        last = {one.body["metadata"]["uid"]: one for one in self.sights(kind)}
+        for uid in last.keys() - there:
+            if not last[uid].gone:
+                self._sights.append(Sight(time.time(), kind, True, last[uid].body))
+
+    def _path(self, kind: str) -> str:
+        return f"/{_COLLECTIONS[kind].format(self._namespace)}"

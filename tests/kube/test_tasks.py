@@ -73,13 +73,29 @@ def crowd(cluster: Cluster, image: str, tmp_path_factory: pytest.TempPathFactory
             )
         )
         diary = stack.enter_context(Diary(site))
-        yield Crowd(site, diary, history, {name: site.create(task) for name, task in cases(site, important).items()})
+        tasks = cases(site, important)
+        looks = site.task("/opt/tesk/bin/python", "-c", LOOKS_FOR_RIGHTS, space.name, image=image)
+        tasks["looks for rights"] = {**looks, "inputs": [{"path": "/data/in", "content": "x"}]}
+        yield Crowd(site, diary, history, {name: site.create(task) for name, task in tasks.items()})
 
 
 def priority_class(name: str) -> Json:
     """A priority class, which lies in no namespace."""
     metadata = {"name": name}
     return {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": metadata, "value": 1}
+
+
+LOOKS_FOR_RIGHTS = """
+import pathlib, ssl, sys, urllib.error, urllib.request
+if pathlib.Path("/var/run/secrets/kubernetes.io").exists():
+    sys.exit("there is a token")
+for what in ("pods", "secrets", "configmaps"):
+    url = f"https://kubernetes.default.svc/api/v1/namespaces/{sys.argv[1]}/{what}"
+    try:
+        urllib.request.urlopen(url, timeout=30, context=ssl._create_unverified_context())
+    except urllib.error.HTTPError as error:
+        print(what, error.code)
+"""
 
 
 def cases(site: Site, important: str) -> dict[str, Json]:
@@ -219,6 +235,20 @@ def test_names_that_are_no_labels_do_no_harm(crowd: Crowd) -> None:
     assert len(task["tags"]) == 4
     assert task["name"] == task["description"]
     assert {one.labels["tesk/task"] for one in crowd.history.of_task(task["id"])} == {task["id"]}
+
+
+def test_an_executor_has_no_token_and_no_right(crowd: Crowd) -> None:
+    task = crowd.end("looks for rights")
+    assert task["state"] == "COMPLETE", task
+    assert task["logs"][0]["logs"][0]["stdout"].split("\n") == ["pods 403", "secrets 403", "configmaps 403", ""]
+
+
+def test_only_a_taskmaster_has_a_token(crowd: Crowd) -> None:
+    task = crowd.end("looks for rights")
+    tokens = {}
+    for step in ("taskmaster", "stage-in", "executor"):
+        tokens[step] = "serviceAccountToken" in str(crowd.history.pod(task["id"], step)["spec"]["volumes"])
+    assert tokens == {"taskmaster": True, "stage-in": False, "executor": False}
 
 
 def test_states_come_in_their_order_and_never_go_back(crowd: Crowd) -> None:

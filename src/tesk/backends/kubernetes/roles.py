@@ -18,23 +18,23 @@ class Rule:
 
 
 SERVER_RULES = (
-    Rule("", "configmaps", ("create", "delete", "get", "list", "patch", "update", "watch")),
+    Rule("", "configmaps", ("create", "delete", "get", "list", "watch")),
     Rule("batch", "jobs", ("create", "delete", "get", "list", "watch")),
-    Rule("", "pods", ("delete", "get", "list", "watch")),
+    Rule("", "pods", ("delete", "list", "watch")),
     Rule("", "pods/log", ("get",)),
-    Rule("", "persistentvolumeclaims", ("delete", "get", "list", "watch")),
+    Rule("", "persistentvolumeclaims", ("delete", "list")),
     Rule("", "events", ("list", "watch")),
     Rule("", "limitranges", ("list",)),
 )
 """The server makes plans and taskmasters, sees and removes what they made, and reads logs."""
 
 TASKMASTER_RULES = (
-    Rule("", "configmaps", ("create", "get", "patch", "update")),
+    Rule("", "configmaps", ("create", "get", "update")),
     Rule("batch", "jobs", ("create", "delete", "get", "list", "watch")),
     Rule("", "pods", ("get", "list", "watch")),
     Rule("", "pods/log", ("get",)),
     Rule("", "persistentvolumeclaims", ("create", "delete", "get", "list", "watch")),
-    Rule("", "events", ("get", "list", "watch")),
+    Rule("", "events", ("list", "watch")),
 )
 """A taskmaster makes and watches the steps and the scratch of its attempt, and writes its report."""
 
