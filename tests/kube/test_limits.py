@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.kube, pytest.mark.timeout(400)]
 
 Json = dict[str, Any]
 
-START_TIMEOUT = 40
+START_TIMEOUT = 60
 LEAST = {"cpu": "50m", "memory": "64Mi"}
 LIMITS = [{"type": "Container", "min": LEAST}, {"type": "PersistentVolumeClaim", "min": {"storage": "100Mi"}}]
 
@@ -38,6 +38,11 @@ class Limited:
     def end(self, server: str, case: str) -> Json:
         """The task of `case` once it has ended."""
         return self.diaries[server].wait(self.ids[case])
+
+    def complete(self, server: str, case: str) -> None:
+        """Await the good end of a task."""
+        task = self.end(server, case)
+        assert task["state"] == "COMPLETE", sentences(task)
 
     def resources(self, case: str, step: str) -> Json:
         """What the pod of a step asked for."""
@@ -92,7 +97,7 @@ def make_unseeing(space: Space) -> None:
 
 
 def test_what_is_below_the_minimum_is_raised_to_it(limited: Limited) -> None:
-    assert limited.end("seeing", "little")["state"] == "COMPLETE"
+    limited.complete("seeing", "little")
     raised = {"cpu": "50m", "memory": str(64 << 20)}
     assert limited.resources("little", "executor") == {"requests": raised, "limits": raised}
     assert limited.resources("little", "taskmaster")["requests"] == LEAST
@@ -101,12 +106,12 @@ def test_what_is_below_the_minimum_is_raised_to_it(limited: Limited) -> None:
 
 
 def test_what_is_above_the_minimum_stays(limited: Limited) -> None:
-    assert limited.end("seeing", "enough")["state"] == "COMPLETE"
+    limited.complete("seeing", "enough")
     assert limited.resources("enough", "executor")["limits"]["cpu"] == "60m"
 
 
 def test_a_server_that_may_not_look_runs_what_asks_for_enough(limited: Limited) -> None:
-    assert limited.end("unseeing", "nothing")["state"] == "COMPLETE"
+    limited.complete("unseeing", "nothing")
     log = (limited.sites["unseeing"].directory / "server.log").read_text().lower()
     assert "error" not in log
     assert "warning" not in log

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.kube, pytest.mark.timeout(400)]
 Json = dict[str, Any]
 Known = Callable[[History, str], float | None]
 
-START_TIMEOUT = 40
+START_TIMEOUT = 60
 QUEUE_TIMEOUT = 12
 SOON = 10.0
 """Seconds after which a user must know what the cluster knows."""

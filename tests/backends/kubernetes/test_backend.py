@@ -257,3 +257,12 @@ async def test_what_is_refused_for_good_ends_after_start_timeout_and_leaves_noth
         assert f"violates {reason}" in "".join(made.last().system_logs)
         assert made.last().lost is None
         assert not cluster.objects
+
+
+async def test_what_a_taskmaster_on_its_node_waits_for_is_told() -> None:
+    async with world() as cluster, served(cluster) as made:
+        await made.offered()
+        cluster.pod_of(attempt_name(KEY), "taskmaster", waiting={"reason": "ErrImagePull", "message": "not found"})
+        await settle(lambda: made.told and "cannot be pulled" in "".join(made.last().system_logs), 15)
+        assert made.states() == [State.INITIALIZING, State.INITIALIZING]
+        assert made.last().start_time is None, "nothing of it has run"

@@ -717,3 +717,20 @@ def test_sentences_are_one_line_and_bounded() -> None:
     assert seen is not None
     assert "\n" not in seen.sentence
     assert len(seen.sentence) < 400
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        ("Evicted", "Pod ephemeral local storage usage exceeds the total limit of containers 2M. "),
+        ("DeadlineExceeded", ""),
+    ],
+)
+@pytest.mark.parametrize("state", [running(), waiting("PodInitializing")])
+def test_a_pod_that_failed_has_not_ended_before_its_container_has(reason: str, message: str, state: Json) -> None:
+    failed = {"phase": "Failed", "reason": reason, "message": message}
+    seen = see(a_job(), a_pod(state, **failed))
+    assert (seen.ended, seen.lost) == (None, None)
+    ended = see(a_job(), a_pod(over(143, T3), **failed)).ended
+    assert ended is not None
+    assert (ended.exit_code, ended.reason) == (143, reason)

@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 from tests.backends.kubernetes.attempts import KEY, OWNER, SITE, STORAGE
 from tests.backends.kubernetes.fake_api import status
-from tests.backends.kubernetes.world import World, metadata, settle, world
+from tests.backends.kubernetes.world import TIME, World, metadata, settle, world
 
 from tesk.backends.kubernetes.labels import selector_of
 from tesk.backends.kubernetes.mounted import Handout
@@ -199,3 +199,33 @@ async def test_cleaning_keeps_what_has_ended_and_takes_the_rest() -> None:
             await made.steps.clean()
             assert cluster.names("jobs") == [IN]
             assert cluster.names("persistentvolumeclaims") == []
+
+
+async def test_cleaning_leaves_alone_what_only_has_the_name_of_ours() -> None:
+    async with world() as cluster, taskmaster(cluster) as made:
+        spec = {"template": {"metadata": {}, "spec": None}}
+        cluster.put("jobs", {"metadata": {"name": FIRST, "labels": {"tesk/task": "another"}}, "spec": spec})
+        cluster.put("persistentvolumeclaims", {"metadata": metadata(CLAIM, KEY, "scratch", "elsewhere")})
+        await made.steps.clean()
+        assert cluster.names("jobs") == [FIRST]
+        assert cluster.names("persistentvolumeclaims") == [CLAIM]
+
+
+@pytest.mark.parametrize("reason", ["Evicted", "DeadlineExceeded"])
+async def test_an_executor_that_the_kubelet_killed_and_lost_sight_of_has_an_exit_code(reason: str) -> None:
+    message = "Pod ephemeral local storage usage exceeds the total limit of containers 2M."
+    async with world() as cluster, taskmaster(cluster) as made:
+        running = asyncio.create_task(made.steps.execute(0, lambda: None))
+        await settle(lambda: FIRST in cluster.names("jobs"))
+        cluster.pod_of(FIRST, "executor", running={"startedAt": TIME})
+        await asyncio.sleep(0.2)
+        for state in ({"waiting": {}}, {"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}}):
+            assert not running.done(), "its end has not been told"
+            pod = cluster.pod_of(FIRST, "executor", **state)
+            pod["status"] |= {"phase": "Failed", "reason": reason, "message": message}
+            cluster.put("pods", pod)
+            await asyncio.sleep(0.2)
+        async with asyncio.timeout(10):
+            result = await running
+        assert (result.end.exit_code, result.end.start_time) == (137, TIME.replace("Z", ".000Z"))
+        assert result.problem is not None
