@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 from tests.cli.command import Call, Result, Server, run_tesk, start
+from tests.servers import s3_server
+
+__all__ = ["s3_server"]
 
 
 @pytest.fixture

@@ -46,9 +46,12 @@ def check(space: Space, kubeconfig: Path, state: Path, **settings: str) -> tuple
 
 
 def test_with_the_servers_role_all_is_well_and_nothing_is_made(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.need_here()
     with new_space(cluster, wait=False) as space:
-        code, found = check(space, space.kubeconfig("tesk", tmp_path), tmp_path / "state")
+        files = json.dumps([{"pvc": space.show(tmp_path), "path": "/data"}])
+        code, found = check(space, space.kubeconfig("tesk", tmp_path), tmp_path / "state", file_volumes=files)
         assert code == 0, found
+        assert found["files at /data"][1].startswith("PersistentVolumeClaim files is ")
         assert found["rights of the server"][0] == "ok"
         assert found["objects"][0] == "ok"
         unseen = found["not looked at"][1]

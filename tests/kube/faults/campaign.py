@@ -80,23 +80,24 @@ class Campaign:
     ) -> list[str]:
         """Have each task at its step, then enter and leave `away`; what is wrong afterwards.
 
+        A task that is to be before its first step has just been sent. Nodes refuse pods for labels that they have not
+        heard of yet, so that no executor may wait for one.
         `opens_meanwhile` says, by number, which of the gates is opened before `away` is left.
         """
         with self._room():
             runs = self._each([one for one in cases if one.step != "before"], self._hold_one)
-        runs += self._each([one for one in cases if one.step == "before"], self._hold_one)
-        self.held = [run.id for run in runs]
-        waiting = any(one.step == "before" for one in cases)
-        with contextlib.nullcontext() if waiting else self._room(), away:
-            for number, run in enumerate(runs):
-                if opens_meanwhile(number):
-                    run.passed.opened.set()
-        for run in runs:
-            run.passed.opened.set()
-            if run.case.step == "clean-up":
-                self.machine.hold_claim(f"{run.id}-pvc", None)
-        with self._room(), self._room(for_stage_in=True):
-            return self._judge(runs)
+            runs += self._each([one for one in cases if one.step == "before"], lambda run: None)
+            self.held = [run.id for run in runs]
+            with away:
+                for number, run in enumerate(runs):
+                    if opens_meanwhile(number):
+                        run.passed.opened.set()
+            for run in runs:
+                run.passed.opened.set()
+                if run.case.step == "clean-up":
+                    self.machine.hold_claim(f"{run.id}-pvc", None)
+            with self._room(for_stage_in=True):
+                return self._judge(runs)
 
     def _each(self, cases: Iterable[Case], work: Callable[[Run], None]) -> list[Run]:
         def one(case: Case) -> Run:

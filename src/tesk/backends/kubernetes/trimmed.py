@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from lightkube.models.batch_v1 import JobSpec
-from lightkube.models.core_v1 import Container, EventSource, ObjectReference, PodSpec, PodTemplateSpec
+from lightkube.models.core_v1 import (
+    Container,
+    ContainerStatus,
+    EventSource,
+    ObjectReference,
+    PodSpec,
+    PodStatus,
+    PodTemplateSpec,
+)
 from lightkube.models.core_v1 import Event as EventModel
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.batch_v1 import Job
@@ -31,7 +39,7 @@ def trim_job(job: Job) -> Job:
 
 def trim_pod(pod: Pod) -> Pod:
     """What `observe` reads of a pod."""
-    return Pod(metadata=_metadata(pod.metadata), spec=_spec(pod.spec), status=pod.status)
+    return Pod(metadata=_metadata(pod.metadata), spec=_spec(pod.spec), status=_status(pod.status))
 
 
 def trim_event(event: Event) -> EventModel:
@@ -64,6 +72,38 @@ def _metadata(metadata: ObjectMeta | None) -> ObjectMeta | None:
         deletionGracePeriodSeconds=metadata.deletionGracePeriodSeconds,
         ownerReferences=metadata.ownerReferences,
     )
+
+
+def _status(status: PodStatus | None) -> PodStatus | None:
+    if status is None:
+        return None
+    return PodStatus(
+        phase=status.phase,
+        reason=status.reason,
+        message=status.message,
+        startTime=status.startTime,
+        conditions=status.conditions,
+        initContainerStatuses=_containers(status.initContainerStatuses),
+        containerStatuses=_containers(status.containerStatuses),
+    )
+
+
+def _containers(statuses: list[ContainerStatus] | None) -> list[ContainerStatus] | None:
+    if statuses is None:
+        return None
+    return [
+        ContainerStatus(
+            name=one.name,
+            image=one.image,
+            imageID="",
+            ready=one.ready,
+            restartCount=one.restartCount,
+            started=one.started,
+            state=one.state,
+            lastState=one.lastState,
+        )
+        for one in statuses
+    ]
 
 
 def _spec(spec: PodSpec | None) -> PodSpec | None:
