@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import statistics
 import time
@@ -30,6 +29,7 @@ from tesk.backends.kubernetes.errors import Gone, NameTaken, Refused, StillThere
 from tesk.backends.kubernetes.pace import Deadline, Pace
 from tesk.backends.kubernetes.rights import Right, missing_rights
 from tesk.backends.kubernetes.watch import Watch
+from tests.kube.cluster import find_cluster
 
 pytestmark = pytest.mark.kube
 
@@ -38,14 +38,12 @@ BUSYBOX = "localhost/busybox:1"
 
 
 def connect(namespace: str) -> Cluster:
-    return Cluster.connect(namespace=namespace, qps=10_000, burst=10_000)
+    return Cluster.connect(str(find_cluster().kubeconfig), namespace=namespace, qps=10_000, burst=10_000)
 
 
 @pytest.fixture(scope="module")
 def space() -> Iterator[str]:
     """A namespace for this module, gone at its end."""
-    if not os.environ.get("KUBECONFIG"):
-        pytest.skip("no Kubernetes cluster here: set KUBECONFIG to the kubeconfig of one")
     name = f"tesk-cluster-{secrets.token_hex(3)}"
 
     async def make() -> None:
@@ -375,7 +373,7 @@ async def _carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> 
 
 
 async def test_watch_converges_after_the_server_was_away(cluster: Cluster) -> None:
-    config = find_config(None, None)
+    config = find_config(str(find_cluster().kubeconfig), None)
     host, _, port = config.cluster.server.removeprefix("https://").partition(":")
     async with Wire(host, int(port or 443)).open() as wire:
         there = models.Cluster(
@@ -417,7 +415,7 @@ async def test_account_without_a_role_is_told_every_right_that_lacks(cluster: Cl
         answer = await cluster.api.send(Call("make a token", "POST", path, body=wanted), Deadline(5))
         user = models.User(token=msgspec.json.decode(answer)["status"]["token"])
         asked = [Right("create", "batch", "jobs"), Right("get", "", "pods", "log")]
-        config: SingleConfig = find_config(None, None)._replace(user=user)
+        config: SingleConfig = find_config(str(find_cluster().kubeconfig), None)._replace(user=user)
         async with Cluster(open_client(config), cluster.namespace, Pace(1000.0, 1000)) as nobody:
             assert await missing_rights(nobody, asked) == tuple(asked)
             with pytest.raises(Refused) as caught:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import time
@@ -17,6 +16,7 @@ from lightkube.resources.core_v1 import PersistentVolumeClaim, ResourceQuota
 from tesk.backends.kubernetes.observation import Observation
 from tesk.backends.kubernetes.observe import observe
 from tesk.backends.kubernetes.refusals import refused
+from tests.kube.cluster import Cluster
 from tests.kube.scenes.play import scenes
 from tests.kube.scenes.stage import Scene, Stage, registry
 
@@ -60,11 +60,9 @@ LOST = {
 
 
 @pytest.fixture(scope="module")
-def client() -> Client:
-    path = os.environ.get("KUBECONFIG")
-    if not path:
-        pytest.skip("KUBECONFIG names no cluster")
-    return Client(KubeConfig.from_file(path))
+def client(cluster: Cluster) -> Client:
+    cluster.need_here()  # a registry of this machine is one of the scenes
+    return Client(KubeConfig.from_file(str(cluster.kubeconfig)))
 
 
 @pytest.fixture(scope="module")
