@@ -29,6 +29,8 @@ from tesk.tes.models import TesTask
 __all__ = ["kubernetes"]
 
 ROUNDS = 4
+SETTLE_SECONDS = 3.0
+"""For the cluster to remove what the measurement before has left."""
 MANY = 50
 RUNNING = 30
 API = "/ga4gh/tes/v1/tasks"
@@ -70,6 +72,7 @@ async def _one(site: KubeSite) -> list[Figure]:
     async with _connect(site) as cluster, watching(cluster) as sight, _client(site) as client:
         await _run(client, _task(site, "warm-up"))
         for turn in range(ROUNDS):
+            await asyncio.sleep(SETTLE_SECONDS)
             begun = time.perf_counter()
             task, answered, over = await _run(client, _task(site, f"one-{turn}"))
             tasks.append(over - begun)
@@ -77,6 +80,7 @@ async def _one(site: KubeSite) -> list[Figure]:
             firsts.append(lines[-1]["taskmaster created"])
             jobs.append(await bare.jobs(cluster, sight, site.image, f"jobs-{turn}"))
             pods.append(await bare.pods(cluster, sight, site.image, f"pods-{turn}"))
+            await asyncio.sleep(SETTLE_SECONDS)
             bare_firsts.append(await bare.first_pod(cluster, sight, site.image, f"first-{turn}"))
     task_, jobs_, pods_ = (statistics.median(one) for one in (tasks, jobs, pods))
     beside = f"three bare Jobs on a volume {jobs_:.2f} s, three bare pods {pods_:.2f} s"
