@@ -113,7 +113,7 @@ WAITING = {
         "quota 'small' of the namespace is used up (pods: 1 more, 1 of 1 in use)", curable=True
     ),
     "retry-first": waits("it ended with exit code 4; its Job tries it again", curable=True),
-    "retry-second": waits("its pod begins on node 'node-1'", usual=True),
+    "retry-second": waits("its pod begins on node 'node-1'", curable=True, usual=True),
     "sandbox-waiting": waits(
         "node 'node-1' cannot make its pod: container init was OOM-killed (memory limit too low?)"
     ),
@@ -400,7 +400,7 @@ def test_a_failed_pull_is_told_by_its_event_before_the_container_says_so() -> No
 
 def test_another_failure_waits_for_the_state_that_tells_it_better() -> None:
     pod, event = a_pod(waiting("ContainerCreating")), an_event("Failed", "Error: InvalidImageName")
-    assert see(a_job(), pod, events=[event]).waiting == waits("its pod begins on node 'n1'", usual=True)
+    assert see(a_job(), pod, events=[event]).waiting == waits("its pod begins on node 'n1'", curable=True, usual=True)
 
 
 def claim(phase: str = "Pending") -> Json:
@@ -492,7 +492,7 @@ def test_a_cluster_that_grows_cures_a_missing_label() -> None:
 def test_before_anything_is_known_it_waits() -> None:
     assert see(a_job()).waiting == waits("its pod is being made", curable=True, usual=True)
     assert see(a_job(), a_pod(node="")).waiting == waits("its pod waits for the scheduler", curable=True, usual=True)
-    assert see(a_job(), a_pod()).waiting == waits("its pod begins on node 'n1'", usual=True)
+    assert see(a_job(), a_pod()).waiting == waits("its pod begins on node 'n1'", curable=True, usual=True)
 
 
 def test_a_refusal_that_was_overcome_is_forgotten() -> None:
@@ -709,7 +709,7 @@ def test_a_sidecar_that_does_not_start_holds_it_up(status: Json, sentence: str) 
     pod["status"]["initContainerStatuses"] = [proxy]
     assert see(a_job(), pod).waiting == waits(sentence, usual=sentence.endswith("first"))
     proxy.update(started=True, state=running())
-    assert see(a_job(), pod).waiting == waits("its pod begins on node 'n1'", usual=True)
+    assert see(a_job(), pod).waiting == waits("its pod begins on node 'n1'", curable=True, usual=True)
 
 
 def test_sentences_are_one_line_and_bounded() -> None:

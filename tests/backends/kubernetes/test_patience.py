@@ -117,3 +117,15 @@ def test_it_wakes_to_look_into_it_then_to_tell_it_then_to_end_it(clock: Clock) -
     assert waits == pytest.approx([EXPLAIN_AFTER, 3.0 - EXPLAIN_AFTER, 57.0], abs=0.05)
     with pytest.raises(StepFailed):
         patience.wait(IMAGE)
+
+
+def test_what_is_usual_does_not_begin_the_time_of_a_fault_anew(clock: Clock) -> None:
+    patience = clock.patience(start=10.0)
+    begins = Waiting("its pod begins", curable=True, usual=True)
+    for _ in range(2):
+        patience.wait(IMAGE)
+        clock.now += 3.0
+        patience.wait(begins)
+        clock.now += 3.0
+    with pytest.raises(StepFailed, match="image 'a' cannot be pulled"):
+        patience.wait(IMAGE)

@@ -52,7 +52,9 @@ class Patience:
         Raises StepFailed when it has waited too long.
         """
         now = self._clock()
-        self._since = {waiting.curable: self._since.get(waiting.curable, now)}
+        # What is usual comes between two tries of what is not, and must not begin its time anew.
+        before = self._since if waiting.usual else {}
+        self._since = {**before, waiting.curable: self._since.get(waiting.curable, now)}
         limit, waited = self._limits[waiting.curable], now - self._since[waiting.curable]
         if limit is not None and waited >= limit:
             raise StepFailed(f"{self.what} could not start within {limit:g} s: {waiting.sentence}")

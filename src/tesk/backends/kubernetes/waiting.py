@@ -210,7 +210,7 @@ def _pull_failed(pod: Pod, events: Sequence[Event]) -> str | None:
 
 
 def _begins(pod: Pod) -> Waiting:
-    return Waiting(f"its pod begins on node {_node(pod)}", curable=False, usual=True)
+    return Waiting(f"its pod begins on node {_node(pod)}", curable=True, usual=True)
 
 
 def _newest(events: Sequence[Event], kind: str, name: str | None, reasons: Sequence[str]) -> Event | None:
