@@ -89,11 +89,10 @@ def test_the_command_has_a_session_and_nothing_else_of_the_launcher(run: Runner,
     assert told(ran, "leads its session") == ["1"]
     assert told(ran, "files") == ["3"]
     lines = ran.stdout.decode().splitlines()
-    assert [line.split() for line in lines if line.startswith("Sig")] == [
-        ["SigPnd:", "0" * 16],
-        ["SigBlk:", "0" * 16],
-        ["SigIgn:", "0" * 16],
-    ]
+    masks = dict(line.split() for line in lines if line.startswith("Sig"))
+    # the C library keeps 32 and 33 for itself: whoever was started by make ignores them, and no program can change that
+    kept = 1 << 31 | 1 << 32
+    assert {name: int(mask, 16) & ~kept for name, mask in masks.items()} == {"SigPnd:": 0, "SigBlk:": 0, "SigIgn:": 0}
 
 
 @pytest.mark.parametrize("closed", [0, 1, 2])
