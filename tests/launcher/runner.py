@@ -10,7 +10,23 @@ from typing import Any
 
 from tesk.backends.kubernetes.streams import LauncherEnd, read_end, read_record, unframe
 
-__all__ = ["Ran", "Runner", "read_log"]
+__all__ = ["ODD", "Ran", "Runner", "read_log"]
+
+ODD = [
+    "two words",
+    "",
+    "'single'",
+    '"double"',
+    "$HOME $(id) `id`",
+    "$(VAR)",
+    "back\\slash",
+    "a\nb",
+    "ü",
+    "-rf",
+    "*",
+    "--",
+]
+"""Arguments that must arrive as they are."""
 
 LOG_BYTES = 65536
 

@@ -13,22 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.launcher.runner import Ran, Runner
+from tests.launcher.runner import ODD, Ran, Runner
 
-ODD = [
-    "two words",
-    "",
-    "'single'",
-    '"double"',
-    "$HOME $(id) `id`",
-    "$(VAR)",
-    "back\\slash",
-    "a\nb",
-    "ü",
-    "-rf",
-    "*",
-    "--",
-]
 PATIENCE = 20.0
 
 

@@ -13,22 +13,7 @@ from typing import Any
 
 import pytest
 from tests.images import find_debian, load_busybox, load_program, need_podman
-from tests.launcher.runner import Ran, read_log
-
-ODD = [
-    "two words",
-    "",
-    "'single'",
-    '"double"',
-    "$HOME $(id) `id`",
-    "$(VAR)",
-    "back\\slash",
-    "a\nb",
-    "ü",
-    "-rf",
-    "*",
-    "--",
-]
+from tests.launcher.runner import ODD, Ran, read_log
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tesk.cli.faults import FAILED, USAGE, CommandError
+from tesk.cli.faults import FAILED, CommandError
 
 if TYPE_CHECKING:
     from tesk.filer.program import Phase
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["filer", "taskmaster"]
 
-PlanFile = Annotated[
-    str | None, typer.Argument(help="The task's plan as JSON; - is standard input.", metavar="[PLAN.json]")
-]
+PlanFile = Annotated[str, typer.Argument(help="The task's plan as JSON; - is standard input.", metavar="PLAN.json")]
 
 FileRoots = Annotated[
     list[Path] | None, typer.Option(help="Directory below which files may be named; may be given again.")
@@ -29,31 +27,27 @@ FileRoots = Annotated[
 
 
 def filer(
-    plan: PlanFile = None,
-    scratch: Annotated[Path | None, typer.Option(help="The attempt's scratch tree.")] = None,
+    plan: PlanFile,
+    scratch: Annotated[Path, typer.Option(help="The attempt's scratch tree.")],
     inward: Annotated[bool, typer.Option("--in", help="Bring the inputs into scratch.")] = False,
     outward: Annotated[bool, typer.Option("--out", help="Deliver the outputs.")] = False,
     file_root: FileRoots = None,
 ) -> None:
     """Move a plan's files between URLs and scratch; without --in and --out, both."""
-    phase: Phase = "both" if inward == outward else "in" if inward else "out"
-    if plan is None or scratch is None:
-        raise CommandError("give a plan and --scratch", USAGE)
     from tesk.filer.program import main
     from tesk.storage.options import StorageOptions
 
+    phase: Phase = "both" if inward == outward else "in" if inward else "out"
     options = StorageOptions.from_environment(file_roots=[str(one.resolve()) for one in file_root or ()])
     raise typer.Exit(main(plan, str(scratch), phase, options=options))
 
 
 def taskmaster(
-    plan: PlanFile = None,
+    plan: PlanFile,
     engine: Annotated[str, typer.Option(help="What runs executors: auto, podman, sandbox.")] = "auto",
     file_root: FileRoots = None,
 ) -> None:
     """Run one attempt at a plan here, step by step; each report is a line of JSON."""
-    if plan is None:
-        raise CommandError("give a plan", USAGE)
     import asyncio
     import sys
 

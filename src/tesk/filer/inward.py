@@ -18,7 +18,7 @@ from tesk.storage.local import write_all
 from tesk.storage.store import Storage
 from tesk.storage.urls import join
 
-__all__ = ["make_directories", "stage_in"]
+__all__ = ["make_directories", "open_directories", "stage_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,12 @@ def make_directories(plan: Plan, scratch: Path, *, owner: Owner | None = None) -
     tree = Tree(scratch)
     for path in plan.directories:
         tree.make_directory(path, owner=owner)
+
+
+def open_directories(scratch: Path) -> None:
+    """Let every user write in the directories of `scratch`: which one an image's is, is not known before it runs."""
+    for path, _, _ in os.walk(scratch):
+        os.chmod(path, 0o777)
 
 
 async def _placements(plan: Plan, storage: Storage, faults: list[str]) -> dict[str, _Placement]:

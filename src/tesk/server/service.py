@@ -90,8 +90,7 @@ async def _open(
     store = await Store.open(config.store_place, hide_canceling=not config.tasks.show_canceling)
     opened.push_async_callback(store.close)
     secret = await store.secret()
-    storage = await opened.enter_async_context(Storage(config.storage_options(environ)))
-    backend = _backend(config, storage)
+    backend = await _backend(config, environ, opened)
     controller = Controller(
         store,
         backend,
@@ -119,8 +118,9 @@ def _once(work: Callable[[], Coroutine[None, None, None]]) -> Callable[[], Await
     return once
 
 
-def _backend(config: Config, storage: Storage) -> Backend:
+async def _backend(config: Config, environ: Mapping[str, str], opened: contextlib.AsyncExitStack) -> Backend:
     if config.backend == "local":
+        storage = await opened.enter_async_context(Storage(config.storage_options(environ)))
         return LocalBackend(_local_options(config), storage)
     try:
         from tesk.backends.kubernetes.backend import KubernetesBackend

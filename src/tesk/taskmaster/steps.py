@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tesk.taskmaster.report import ExecutorEnd, OutputFile
+
+if TYPE_CHECKING:
+    from tesk.filer import StageOut
 
 __all__ = ["AttemptLost", "ExecutorResult", "Interrupted", "StageOutResult", "StepFailed", "Steps", "Usage"]
 
@@ -85,6 +88,12 @@ class StageOutResult:
     failed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     directories: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, out: StageOut) -> StageOutResult:
+        """What a filer's stage-out came to."""
+        delivered = tuple(OutputFile(one.url, one.path, one.size_bytes) for one in out.delivered)
+        return cls(delivered, out.missing, out.failed, out.notes, out.directories)
 
 
 class Steps(Protocol):

@@ -86,11 +86,11 @@ class KubernetesBackend:
         self,
         options: KubernetesOptions,
         storage: StorageSettings,
-        connect: Callable[[KubernetesOptions], Cluster] | None = None,
+        connect: Callable[[KubernetesOptions], Cluster] = Cluster.of_site,
     ) -> None:
         self._options = options
         self._storage = storage
-        self._connect = connect or _connect
+        self._connect = connect
         self._held: dict[AttemptKey, _Held] = {}
         self._sink: ReportSink = lambda *_: None
         self._freed: Callable[[], None] = lambda: None
@@ -335,19 +335,18 @@ class KubernetesBackend:
 
     async def _remove(self, key: AttemptKey) -> None:
         """Return once nothing of the attempt is left: first the taskmaster, which would make more."""
-        labels = selector_of(self._options.instance, key)
         again = Backoff(_LOOK_AGAIN, _LOOK_SELDOM)
         while True:
             try:
-                if await self._remove_some(key, labels) == 0:
+                if await self._remove_some(key) == 0:
                     return
             except ClusterError as error:
                 log.warning("attempt %s is not removed yet: %s", key, error)
             await asyncio.sleep(again.next())
 
-    async def _remove_some(self, key: AttemptKey, labels: dict[str, str]) -> int:
+    async def _remove_some(self, key: AttemptKey) -> int:
         """Ask for the end of what may go now; how much was there."""
-        cluster = self._cluster
+        cluster, labels = self._cluster, selector_of(self._options.instance, key)
         await cluster.delete_all(Job, {**labels, STEP: "taskmaster"})
         if taskmasters := await self._remove_pods({**labels, STEP: "taskmaster"}):
             return taskmasters
@@ -380,7 +379,7 @@ class KubernetesBackend:
             for key in [key for key, moment in self._sweep.items() if moment <= time.monotonic()]:
                 try:
                     async with self._places:
-                        if await self._remove_some(key, selector_of(self._options.instance, key)):
+                        if await self._remove_some(key):
                             self._sweep[key] = time.monotonic() + _LOOK_SELDOM  # look again whether it has gone
                         else:
                             del self._sweep[key]
@@ -472,16 +471,6 @@ class KubernetesBackend:
             log.info("limit ranges cannot be read: %s", error.said)
             return
         self._options = dataclasses.replace(self._options, minimums=minimums(ranges))
-
-
-def _connect(options: KubernetesOptions) -> Cluster:
-    return Cluster.connect(
-        options.kubeconfig or None,
-        options.context or None,
-        options.namespace or None,
-        qps=options.qps,
-        burst=options.burst,
-    )
 
 
 def _moment(time_: str) -> float:

@@ -43,13 +43,7 @@ class _Version(msgspec.Struct):
 async def check_cluster(options: KubernetesOptions, storage: StorageSettings) -> AsyncIterator[Finding]:
     """Look at rights, settings and what they name, with the server's own account."""
     try:
-        cluster = Cluster.connect(
-            options.kubeconfig or None,
-            options.context or None,
-            options.namespace or None,
-            qps=options.qps,
-            burst=options.burst,
-        )
+        cluster = Cluster.of_site(options)
     except ClusterError as error:
         yield Finding("cluster", "fail", str(error))
         return

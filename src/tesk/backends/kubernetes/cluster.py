@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -19,6 +19,8 @@ from lightkube.resources.core_v1 import Pod
 from tesk.backends.kubernetes.api import Api, Call, Kind, Listed, decode, kind_of, path_of
 from tesk.backends.kubernetes.connection import find_config, open_client
 from tesk.backends.kubernetes.errors import Expired, Gone, NameTaken, Refused, StillThere
+from tesk.backends.kubernetes.labels import ATTEMPT, EXECUTOR, STEP, TASK
+from tesk.backends.kubernetes.options import KubernetesOptions
 from tesk.backends.kubernetes.pace import Deadline, Pace
 
 __all__ = ["GUARD_LABELS", "Cluster", "Page", "Selector"]
@@ -33,7 +35,7 @@ Objects = list[T]
 Page = tuple[str, list[K]]
 """A part of a list, with the version (`resourceVersion`) that the whole list is of."""
 
-GUARD_LABELS = ("tesk/task", "tesk/attempt", "tesk/step", "tesk/executor")
+GUARD_LABELS = (TASK, ATTEMPT, STEP, EXECUTOR)
 """An object is the one we mean when all of these agree; the first must be there."""
 
 _PAGE = 100
@@ -81,6 +83,17 @@ class Cluster:
         where = {} if account is None else {"account": account}
         config = find_config(kubeconfig, context, environ=environ, **where)
         return cls(open_client(config, environ), namespace or config.namespace, Pace(qps, burst))
+
+    @classmethod
+    def of_site(cls, options: KubernetesOptions) -> Cluster:
+        """The cluster that the site's options name (see `connect`)."""
+        return cls.connect(
+            options.kubeconfig or None,
+            options.context or None,
+            options.namespace or None,
+            qps=options.qps,
+            burst=options.burst,
+        )
 
     async def __aenter__(self) -> Cluster:
         return self
@@ -208,11 +221,7 @@ class Cluster:
     ) -> Objects[K]:
         """Every object with `labels`, as of now."""
         deadline = self._deadline(within)
-        while True:
-            try:
-                return [item async for _, page in self.pages(kind, labels, fields, deadline=deadline) for item in page]
-            except Expired as error:
-                await deadline.pause(error)
+        return await self._whole(lambda: self.pages(kind, labels, fields, deadline=deadline), deadline)
 
     async def list_metadata(
         self, kind: type[Kind], labels: Selector, *, within: float | None = None
@@ -220,23 +229,12 @@ class Cluster:
         """Name, uid, labels and the like of every object with `labels`, without what is large in them."""
         deadline = self._deadline(within)
         params = {"limit": str(_PAGE_OF_METADATA), **selecting(labels, None)}
-        found: Objects[ObjectMeta] = []
-        while True:
-            path = path_of(kind, self.namespace)
-            call = Call(f"list {kind_of(kind)}s", "GET", path, params, accept=_METADATA_ONLY)
-            try:
-                listed = decode(await self.api.send(call, deadline), Listed[_MetadataOnly])
-            except Expired as error:
-                await deadline.pause(error)
-                found.clear()
-                params.pop("continue", None)
-                continue
-            found += [item.metadata for item in listed.items or ()]
-            if not listed.metadata.more:
-                return found
-            params["continue"] = listed.metadata.more
+        found = await self._whole(
+            lambda: self._pages(kind, _MetadataOnly, params, deadline, accept=_METADATA_ONLY), deadline
+        )
+        return [one.metadata for one in found]
 
-    async def pages(
+    def pages(
         self,
         kind: type[K],
         labels: Selector,
@@ -246,14 +244,35 @@ class Cluster:
         size: int = _PAGE,
     ) -> AsyncIterator[Page[K]]:
         """The same, some at a time, so that memory holds few of them whole. Raises Expired when it took too long."""
-        params = {"limit": str(size), **selecting(labels, fields)}
+        return self._pages(kind, kind, {"limit": str(size), **selecting(labels, fields)}, deadline)
+
+    async def _pages(
+        self,
+        kind: type[Kind],
+        item: type[T],
+        params: Mapping[str, str],
+        deadline: Deadline,
+        *,
+        accept: str | None = None,
+    ) -> AsyncIterator[tuple[str, Objects[T]]]:
+        """Each page of the list of `kind`, of which `item` is read."""
+        params = dict(params)
         while True:
-            call = Call(f"list {kind_of(kind)}s", "GET", path_of(kind, self.namespace), params)
-            listed = decode(await self.api.send(call, deadline), Listed[kind])  # type: ignore[valid-type]
+            call = Call(f"list {kind_of(kind)}s", "GET", path_of(kind, self.namespace), params, accept=accept)
+            listed = decode(await self.api.send(call, deadline), Listed[item])  # type: ignore[valid-type]
             yield listed.metadata.resourceVersion, listed.items or []
             if not listed.metadata.more:
                 return
             params["continue"] = listed.metadata.more
+
+    @staticmethod
+    async def _whole(pages: Callable[[], AsyncIterator[tuple[str, Objects[T]]]], deadline: Deadline) -> Objects[T]:
+        """All that is on the pages; from the first again where the server has forgotten the list meanwhile."""
+        while True:
+            try:
+                return [item async for _, page in pages() for item in page]
+            except Expired as error:
+                await deadline.pause(error)
 
     async def log(
         self,

@@ -17,7 +17,7 @@ from tesk.backends.kubernetes.mounted import (
 )
 from tesk.backends.kubernetes.names import Phase
 from tesk.backends.kubernetes.result import FilerResult, result_line
-from tesk.filer import TransferError, stage_in, stage_out
+from tesk.filer import TransferError, open_directories, stage_in, stage_out
 from tesk.storage import Storage
 
 __all__ = ["main"]
@@ -74,8 +74,7 @@ async def _stage_in(handout: Handout, scratch: Path) -> FilerResult:
         return FilerResult(error.sentences)
     except ValueError as error:
         return FilerResult((str(error),))
-    for path, _, _ in os.walk(scratch):
-        os.chmod(path, 0o777)  # which user an image has is not known before it runs
+    open_directories(scratch)
     return FilerResult()
 
 

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from lightkube.models.core_v1 import Event, Pod
 
+from tesk.backends.kubernetes.pod_facts import node_of
 from tesk.backends.kubernetes.words import one_line
 
 __all__ = ["Taken", "own_fault", "taken", "told_by_events"]
@@ -61,11 +62,11 @@ def taken(pod: Pod) -> Taken | None:
         None,
     )
     if over and status and status.reason:
-        found = _by_kubelet(status.reason, status.message or "", _node(pod))
+        found = _by_kubelet(status.reason, status.message or "", node_of(pod))
         if found is not None:
             return Taken(found[0], (named.lastTransitionTime if named else None) or since, found[1])
     if named is not None and (over or since is not None):
-        sentence, preempted = _by_disruption(named.reason or "", named.message or "", _node(pod))
+        sentence, preempted = _by_disruption(named.reason or "", named.message or "", node_of(pod))
         return Taken(sentence, named.lastTransitionTime or since, preempted)
     if since is not None:
         return Taken("its pod was deleted", since, by_hand=True)
@@ -128,7 +129,3 @@ def _deletion(pod: Pod) -> datetime | None:
     if meta is None or meta.deletionTimestamp is None:
         return None
     return meta.deletionTimestamp - timedelta(seconds=meta.deletionGracePeriodSeconds or 0)
-
-
-def _node(pod: Pod) -> str:
-    return repr(pod.spec.nodeName) if pod.spec and pod.spec.nodeName else "(unknown)"

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from lightkube.models.batch_v1 import Job, JobCondition
 from lightkube.models.core_v1 import ContainerState, ContainerStateTerminated, Event, PersistentVolumeClaim, Pod
 
 from tesk.backends.kubernetes.losses import own_fault, taken, told_by_events
 from tesk.backends.kubernetes.observation import Ended, Lost, Observation, Waiting
+from tesk.backends.kubernetes.pod_facts import EPOCH, age, node_of, status_of
 from tesk.backends.kubernetes.waiting import init_failure, pod_waits, unmade_pod_waits
 from tesk.backends.kubernetes.words import plain, stamp
 
 __all__ = ["observe"]
 
-EPOCH = datetime(1971, 1, 1, tzinfo=UTC)  # a container that never started is said to have started in 1970
 DEFAULT_BACKOFF_LIMIT = 6
 _NOT_STARTED = ("StartError", "ContainerCannotRun")
 _UNKNOWN_END = "ContainerStatusUnknown"
@@ -45,7 +45,7 @@ def observe(
         container: the main container's name; by default the first that the Job's template names. No other one counts,
             such as a sidecar that a service mesh injects.
     """
-    newest = max(pods, key=_age, default=None)
+    newest = max(pods, key=age, default=None)
     if newest is None:
         return _without_pod(job, claim, events)
     return _Look(job, pods, newest, claim, events, container or _first_container(job, newest)).observe()
@@ -102,8 +102,8 @@ class _Look:
         return dataclasses.replace(seen, waiting=pod_waits(self.pod, self.name, self.claim, self.events))
 
     def state(self) -> ContainerState | None:
-        some = (self.pod.status.containerStatuses if self.pod.status else None) or ()
-        return next((one.state for one in some if one.name == self.name), None)
+        status = status_of(self.pod, self.name)
+        return status.state if status is not None else None
 
     def terminated(self) -> ContainerStateTerminated | None:
         """The main container's end, if it is known."""
@@ -112,12 +112,10 @@ class _Look:
         return None if end is not None and end.reason == _UNKNOWN_END else end
 
     def started(self) -> str | None:
-        some = (self.pod.status.containerStatuses if self.pod.status else None) or ()
-        for status in (one for one in some if one.name == self.name):
-            states = [state for state in (status.state, status.lastState) if state is not None]
-            times = [(one.running or one.terminated) for one in states]
-            return next((told for one in times if one and (told := _when(one.startedAt))), None)
-        return None
+        status = status_of(self.pod, self.name)
+        states = [] if status is None else [one for one in (status.state, status.lastState) if one is not None]
+        times = [(one.running or one.terminated) for one in states]
+        return next((told for one in times if one and (told := _when(one.startedAt))), None)
 
     def over(self) -> bool:
         """Whether nothing of the main container can run any more."""
@@ -151,7 +149,7 @@ class _Look:
             return None
         state = self.state()
         if state is not None and state.terminated is not None:
-            return Lost(f"node {self.node()} lost sight of its container")
+            return Lost(f"node {node_of(self.pod)} lost sight of its container")
         if self.job_is_gone():
             return Lost(_JOB_GONE, may_run=not self.over())
         return None
@@ -247,9 +245,6 @@ class _Look:
         found = next((one.resources for one in some if one.name == self.name), None)
         return (found.limits or {}).get(resource) if found else None
 
-    def node(self) -> str:
-        return repr(self.pod.spec.nodeName) if self.pod.spec else "(unknown)"
-
 
 def _again(ended: Ended | None, lost: Lost | None) -> Waiting:
     if lost is not None:
@@ -294,12 +289,6 @@ def _first_container(job: Job | None, pod: Pod) -> str:
     template = job.spec.template.spec if job is not None and job.spec is not None else None
     spec = template or pod.spec
     return spec.containers[0].name if spec and spec.containers else ""
-
-
-def _age(pod: Pod) -> tuple[datetime, str]:
-    meta = pod.metadata
-    made = meta.creationTimestamp if meta else None
-    return made or EPOCH, (meta.name if meta else None) or ""
 
 
 def _when(time: datetime | None) -> str | None:

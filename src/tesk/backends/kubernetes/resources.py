@@ -8,9 +8,9 @@ from decimal import Decimal
 
 from lightkube.models.core_v1 import LimitRangeItem, ResourceRequirements
 from lightkube.resources.core_v1 import LimitRange
-from lightkube.utils.quantity import parse_quantity
 
 from tesk.backends.kubernetes.options import KubernetesOptions, Minimums, Requirements
+from tesk.backends.kubernetes.quantities import number
 from tesk.plan.model import Plan
 
 __all__ = ["executor_resources", "minimums", "own_resources", "raise_to_minimum", "scratch_bytes"]
@@ -83,15 +83,11 @@ def raise_to_minimum(resources: ResourceRequirements, least: Minimums) -> Resour
 def _raised(asked: Mapping[str, str] | None, floors: Mapping[str, str]) -> dict[str, str] | None:
     if asked is None:
         return None
-    return {name: max(value, floors.get(name, "0"), key=_number) for name, value in asked.items()}
+    return {name: max(value, floors.get(name, "0"), key=number) for name, value in asked.items()}
 
 
 def _least(item: LimitRangeItem, name: str) -> Decimal:
-    return _number((item.min or {}).get(name, "0"))
-
-
-def _number(quantity: str) -> Decimal:
-    return parse_quantity(quantity) or Decimal()
+    return number((item.min or {}).get(name, "0"))
 
 
 def _millicores(cores: Decimal) -> str:

@@ -14,6 +14,7 @@ from lightkube.resources.core_v1 import Event, PersistentVolumeClaim, Pod
 from tesk.backends.kubernetes.cluster import Cluster, Selector
 from tesk.backends.kubernetes.observation import Observation
 from tesk.backends.kubernetes.observe import observe
+from tesk.backends.kubernetes.pod_facts import age, main_statuses
 from tesk.backends.kubernetes.watch import Change, Watch
 
 __all__ = ["Scene"]
@@ -66,7 +67,7 @@ class Scene:
         uid = job.metadata.uid
         there = {**self._past, **self._pods.objects}
         found = [pod for pod in there.values() if _owned_by(pod, uid)]
-        return sorted(found, key=_age, reverse=True)
+        return sorted(found, key=age, reverse=True)
 
     async def look(self, job: Job, container: str) -> Observation:
         """What is known of a step whose Job was made as `job`."""
@@ -130,14 +131,10 @@ def _whole(obj: Any) -> Any:
 
 def _is_over(pod: Pod) -> bool:
     """Whether every container has ended."""
-    some = (pod.status.containerStatuses if pod.status else None) or ()
+    some = main_statuses(pod)
     return bool(some) and all(one.state is not None and one.state.terminated is not None for one in some)
 
 
 def _owned_by(pod: Pod, uid: str | None) -> bool:
     owners = (pod.metadata.ownerReferences if pod.metadata else None) or ()
     return any(one.uid == uid for one in owners)
-
-
-def _age(pod: Pod) -> str:
-    return str(pod.metadata.creationTimestamp) if pod.metadata else ""

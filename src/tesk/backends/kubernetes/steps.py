@@ -28,17 +28,17 @@ from tesk.backends.kubernetes.refusals import refused
 from tesk.backends.kubernetes.result import FilerResult, read_result
 from tesk.backends.kubernetes.scene import Scene
 from tesk.backends.kubernetes.streams import LauncherEnd, read_end, read_record, record_lines, unframe
-from tesk.taskmaster.report import ExecutorEnd, OutputFile, Report
+from tesk.taskmaster.report import ExecutorEnd, Report
 from tesk.taskmaster.run import now
 from tesk.taskmaster.steps import AttemptLost, ExecutorResult, Interrupted, StageOutResult, StepFailed
 from tesk.tes.states import State
 
-__all__ = ["JobSteps"]
+__all__ = ["AWAY_SECONDS", "JobSteps"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_AWAY_SECONDS = 900.0
+AWAY_SECONDS = 900.0
 """How long the API server may be away before the taskmaster leaves its work to a successor."""
 
 _LOG_SECONDS = 60.0
@@ -91,7 +91,7 @@ class JobSteps:
         if not needs_scratch(self._plan) or self._underway:
             return
         patience = self._patience("stage-in")
-        if await self._cluster.get(Job, filer_name(self._owner.key, "in"), within=_AWAY_SECONDS) is None:
+        if await self._cluster.get(Job, filer_name(self._owner.key, "in"), within=AWAY_SECONDS) is None:
             await self._make(make_scratch_claim(self._owner, self._plan, self._options), "its volume claim", patience)
         result = await self._filer("in", patience)
         if result.problems:
@@ -128,9 +128,7 @@ class JobSteps:
         result = await self._filer("out", self._patience("stage-out"))
         if result.out is None:
             raise StepFailed(*result.problems)
-        out = result.out
-        delivered = tuple(OutputFile(one.url, one.path, one.size_bytes) for one in out.delivered)
-        return StageOutResult(delivered, out.missing, out.failed, out.notes, out.directories)
+        return StageOutResult.of(result.out)
 
     @_unless_away
     async def clean(self) -> None:
@@ -140,11 +138,11 @@ class JobSteps:
         """
         ours = selector_of(self._options.instance, self._owner.key)
         steps = {**ours, STEP: ["stage-in", "executor", "stage-out"]}
-        for job in await self._cluster.list_metadata(Job, steps, within=_AWAY_SECONDS):
+        for job in await self._cluster.list_metadata(Job, steps, within=AWAY_SECONDS):
             if job.name is not None and job.name not in self._ended:
-                await self._cluster.delete(Job, job.name, uid=job.uid, within=_AWAY_SECONDS)
+                await self._cluster.delete(Job, job.name, uid=job.uid, within=AWAY_SECONDS)
         if needs_scratch(self._plan):
-            await self._cluster.delete_all(PersistentVolumeClaim, {**ours, STEP: "scratch"}, within=_AWAY_SECONDS)
+            await self._cluster.delete_all(PersistentVolumeClaim, {**ours, STEP: "scratch"}, within=AWAY_SECONDS)
 
     def _patience(self, what: str) -> Patience:
         options = self._options
@@ -157,7 +155,7 @@ class JobSteps:
 
     async def _is_gone(self, index: int) -> bool:
         """Whether there is no Job of the executor: not yet, or not any more."""
-        return await self._cluster.get(Job, executor_name(self._owner.key, index), within=_AWAY_SECONDS) is None
+        return await self._cluster.get(Job, executor_name(self._owner.key, index), within=AWAY_SECONDS) is None
 
     async def _was_begun(self, index: int) -> bool:
         """Whether the executor, whose Job is not there, was started under a predecessor: it must not be started twice.
@@ -167,13 +165,13 @@ class JobSteps:
         if self._underway and index == 0:
             return True
         about = {"involvedObject.name": executor_name(self._owner.key, index), "reason": "SuccessfulCreate"}
-        return bool(await self._cluster.list(Event, {}, fields=about, within=_AWAY_SECONDS))
+        return bool(await self._cluster.list(Event, {}, fields=about, within=AWAY_SECONDS))
 
     async def _make(self, wanted: Any, called: str, patience: Patience) -> Any:
         """Create `wanted`, or find that it is there; a quota may have it wait."""
         while True:
             try:
-                made = await self._cluster.create(wanted, within=_AWAY_SECONDS)
+                made = await self._cluster.create(wanted, within=AWAY_SECONDS)
                 patience.renew()
                 return made
             except NameTaken as error:
@@ -294,7 +292,7 @@ class JobSteps:
             except Gone:
                 return None
             except ClusterError:
-                if await self._cluster.get(Pod, name, within=_AWAY_SECONDS) is None:
+                if await self._cluster.get(Pod, name, within=AWAY_SECONDS) is None:
                     return None
                 if asyncio.get_running_loop().time() > deadline:
                     return None

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 
 from lightkube.models.core_v1 import ContainerStatus, Pod
 
+from tesk.backends.kubernetes.pod_facts import main_statuses
+
 __all__ = ["is_stuck"]
 
 _AFTER_GRACE = timedelta(seconds=1)
@@ -19,10 +21,10 @@ def is_stuck(pod: Pod, now: datetime) -> bool:
     due = pod.metadata.deletionTimestamp if pod.metadata else None
     if due is None or now < due + _AFTER_GRACE:
         return False
-    status = pod.status
-    inits = (status.initContainerStatuses if status else None) or ()
-    mains = (status.containerStatuses if status else None) or ()
-    return all(_never_ran(one) for one in mains) and not any(one.state and one.state.running for one in inits)
+    inits = (pod.status.initContainerStatuses if pod.status else None) or ()
+    return all(_never_ran(one) for one in main_statuses(pod)) and not any(
+        one.state and one.state.running for one in inits
+    )
 
 
 def _never_ran(status: ContainerStatus) -> bool:

@@ -24,7 +24,7 @@ from tesk.backends.kubernetes.mounted import Handout, read_attempt
 from tesk.backends.kubernetes.names import report_name
 from tesk.backends.kubernetes.report_map import make_report_config_map, read_report
 from tesk.backends.kubernetes.scene import Scene
-from tesk.backends.kubernetes.steps import JobSteps
+from tesk.backends.kubernetes.steps import AWAY_SECONDS, JobSteps
 from tesk.backends.kubernetes.words import stamp
 from tesk.taskmaster.report import Report
 from tesk.taskmaster.run import run_attempt
@@ -35,7 +35,6 @@ __all__ = ["main"]
 
 log = logging.getLogger(__name__)
 
-_AWAY_SECONDS = 900.0
 _WRITE_AGAIN = 5.0
 _AGAIN = 1
 _ENDED_BY_SIGNAL = 143
@@ -57,8 +56,7 @@ def main(attempt: Path) -> int:
 
 async def _run(handout: Handout) -> int:
     options = handout.options
-    cluster = Cluster.connect(namespace=options.namespace or None, qps=options.qps, burst=options.burst)
-    async with cluster:
+    async with Cluster.of_site(options) as cluster:
         try:
             reports = _Reports(handout, cluster)
             earlier = await reports.open()
@@ -95,7 +93,7 @@ class _Reports:
 
     async def open(self) -> Report | None:
         """The newest report of a predecessor."""
-        there = await self._cluster.get(ConfigMap, report_name(self._handout.owner.key), within=_AWAY_SECONDS)
+        there = await self._cluster.get(ConfigMap, report_name(self._handout.owner.key), within=AWAY_SECONDS)
         if there is not None and there.metadata is not None:
             self._uid = there.metadata.uid
             with contextlib.suppress(ValueError):
@@ -144,7 +142,7 @@ class _Reports:
     async def _write(self, report: Report) -> None:
         whole = dataclasses.replace(report, system_logs=(*self._notes, *report.system_logs))
         config_map = make_report_config_map(self._handout.owner, whole, self._handout.options)
-        made = await self._cluster.replace_or_create(config_map, uid=self._uid, within=_AWAY_SECONDS)
+        made = await self._cluster.replace_or_create(config_map, uid=self._uid, within=AWAY_SECONDS)
         assert made.metadata is not None
         self._uid = made.metadata.uid
 

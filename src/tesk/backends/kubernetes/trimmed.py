@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from lightkube.models.batch_v1 import JobSpec
 from lightkube.models.core_v1 import (
     Container,
@@ -109,15 +111,15 @@ def _containers(statuses: list[ContainerStatus] | None) -> list[ContainerStatus]
 def _spec(spec: PodSpec | None) -> PodSpec | None:
     if spec is None:
         return None
-    names = [Container(name=one.name, image=one.image, restartPolicy=one.restartPolicy) for one in spec.containers]
-    first = [
-        Container(name=one.name, image=one.image, restartPolicy=one.restartPolicy) for one in spec.initContainers or ()
-    ]
     return PodSpec(
-        containers=names,
-        initContainers=first or None,
+        containers=_named(spec.containers),
+        initContainers=_named(spec.initContainers or ()) or None,
         nodeName=spec.nodeName,
         restartPolicy=spec.restartPolicy,
         schedulingGates=spec.schedulingGates,
         activeDeadlineSeconds=spec.activeDeadlineSeconds,
     )
+
+
+def _named(containers: Iterable[Container]) -> list[Container]:
+    return [Container(name=one.name, image=one.image, restartPolicy=one.restartPolicy) for one in containers]

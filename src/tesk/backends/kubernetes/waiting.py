@@ -10,6 +10,7 @@ from lightkube.models.batch_v1 import Job
 from lightkube.models.core_v1 import ContainerStatus, Event, ObjectReference, PersistentVolumeClaim, Pod, PodCondition
 
 from tesk.backends.kubernetes.observation import Waiting
+from tesk.backends.kubernetes.pod_facts import node_of, status_of
 from tesk.backends.kubernetes.refusals import refusal
 from tesk.backends.kubernetes.scheduling import no_node
 from tesk.backends.kubernetes.words import one_line, plain, pull_words
@@ -52,7 +53,7 @@ def unmade_pod_waits(job: Job, claim: PersistentVolumeClaim | None, events: Sequ
 
 def pod_waits(pod: Pod, name: str, claim: PersistentVolumeClaim | None, events: Sequence[Event]) -> Waiting | None:
     """Why the container `name` of `pod` does not run; None when it does, or has ended."""
-    main = _status_of(pod, name)
+    main = status_of(pod, name)
     if main is not None and main.state is not None and (main.state.running or main.state.terminated):
         return _unanswered(pod) if main.state.running else None
     if not (pod.spec and pod.spec.nodeName):
@@ -101,7 +102,7 @@ def _unanswered(pod: Pod) -> Waiting | None:
     ready, containers = _condition(pod, "Ready"), _condition(pod, "ContainersReady")
     silent = ready is not None and ready.status != "True" and (containers is None or containers.status == "True")
     if silent or (pod.status and pod.status.phase == "Unknown"):
-        return Waiting(f"node {_node(pod)} does not answer; its pod may still run there", curable=True)
+        return Waiting(f"node {node_of(pod)} does not answer; its pod may still run there", curable=True)
     return None
 
 
@@ -165,7 +166,7 @@ def _reason_clause(pod: Pod, status: ContainerStatus, reason: str, message: str,
         # Older kubelets tell the registry's words in the event alone.
         return _pull_failed(pod, events) or f"image {image!r} cannot be pulled"
     if reason == "ErrImageNeverPull":
-        return f"image {image!r} is not on node {_node(pod)}, and its pull policy is Never"
+        return f"image {image!r} is not on node {node_of(pod)}, and its pull policy is Never"
     if reason == "InvalidImageName":
         return f"image {image!r} is no valid name: {one_line(message.rpartition('invalid reference format: ')[2])}"
     if reason == "CreateContainerConfigError":
@@ -193,7 +194,7 @@ def _told_by_events(pod: Pod, events: Sequence[Event]) -> Waiting | None:
     what = {
         "FailedAttachVolume": "a volume cannot be attached to its node",
         "FailedMount": "a volume cannot be mounted",
-        "FailedCreatePodSandBox": f"node {_node(pod)} cannot make its pod",
+        "FailedCreatePodSandBox": f"node {node_of(pod)} cannot make its pod",
     }.get(newest.reason or "", newest.reason)
     return Waiting(f"{what}: {plain(message.removeprefix('Failed to create pod sandbox: '))}", curable=False)
 
@@ -210,7 +211,7 @@ def _pull_failed(pod: Pod, events: Sequence[Event]) -> str | None:
 
 
 def _begins(pod: Pod) -> Waiting:
-    return Waiting(f"its pod begins on node {_node(pod)}", curable=True, usual=True)
+    return Waiting(f"its pod begins on node {node_of(pod)}", curable=True, usual=True)
 
 
 def _newest(events: Sequence[Event], kind: str, name: str | None, reasons: Sequence[str]) -> Event | None:
@@ -240,11 +241,6 @@ def _condition(pod: Pod, kind: str) -> PodCondition | None:
     return next((one for one in some if one.type == kind), None)
 
 
-def _status_of(pod: Pod, name: str) -> ContainerStatus | None:
-    some = (pod.status.containerStatuses if pod.status else None) or ()
-    return next((one for one in some if one.name == name), None)
-
-
 def _is_sidecar(pod: Pod, name: str) -> bool:
     some = (pod.spec.initContainers if pod.spec else None) or ()
     return any(one.name == name and one.restartPolicy == _ALWAYS for one in some)
@@ -259,7 +255,3 @@ def _image_of(pod: Pod, status: ContainerStatus) -> str:
 
 def _name(pod: Pod) -> str | None:
     return pod.metadata.name if pod.metadata else None
-
-
-def _node(pod: Pod) -> str:
-    return repr(pod.spec.nodeName) if pod.spec and pod.spec.nodeName else "(unknown)"

@@ -12,10 +12,10 @@ from typing import Any
 from tesk.backends.base import AttemptKey
 from tesk.backends.local.engine import Engine, Job, Space
 from tesk.backends.local.streams import excerpt
-from tesk.filer import TransferError, stage_in, stage_out
+from tesk.filer import TransferError, open_directories, stage_in, stage_out
 from tesk.plan.model import Plan
 from tesk.storage import Storage
-from tesk.taskmaster.report import ExecutorEnd, OutputFile
+from tesk.taskmaster.report import ExecutorEnd
 from tesk.taskmaster.steps import ExecutorResult, StageOutResult, StepFailed
 
 __all__ = ["LocalSteps", "remove_tree"]
@@ -58,7 +58,8 @@ class LocalSteps:
         except OSError as error:
             raise StepFailed(f"scratch cannot be made: {error}") from error
         if self._plan.mounts and self._engine.owner is None:
-            await asyncio.to_thread(_open_directories, self._space.scratch)
+            # the server's state directory above is closed to other users of the machine
+            await asyncio.to_thread(open_directories, self._space.scratch)
 
     async def execute(self, index: int, started: Callable[[], None]) -> ExecutorResult:
         """Run one executor by the engine."""
@@ -79,9 +80,7 @@ class LocalSteps:
         if not self._plan.outputs:
             return StageOutResult()
         await self._engine.release(self._space)
-        result = await stage_out(self._plan, self._space.scratch, self._storage)
-        delivered = tuple(OutputFile(one.url, one.path, one.size_bytes) for one in result.delivered)
-        return StageOutResult(delivered, result.missing, result.failed, result.notes, result.directories)
+        return StageOutResult.of(await stage_out(self._plan, self._space.scratch, self._storage))
 
     async def clean(self) -> None:
         """Remove the attempt's directories; streams that somebody follows are left to the backend."""
@@ -99,15 +98,6 @@ class LocalSteps:
             for one in self._space.executor(index).glob("*"):
                 if one != self._space.streams(index):
                     remove_tree(one)
-
-
-def _open_directories(top: Path) -> None:
-    """Let every user write in the directories of scratch: which one an image's is, is not known before it runs.
-
-    The server's state directory above is closed to other users of the machine.
-    """
-    for path, _, _ in os.walk(top):
-        os.chmod(path, 0o777)
 
 
 def remove_tree(path: Path) -> None:
