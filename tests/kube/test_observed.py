@@ -60,9 +60,10 @@ LOST = {
 
 
 @pytest.fixture(scope="module")
-def client(cluster: Cluster) -> Client:
+def client(cluster: Cluster) -> Iterator[Client]:
     cluster.need_here()  # a registry of this machine is one of the scenes
-    return Client(KubeConfig.from_file(str(cluster.kubeconfig)))
+    with Client(KubeConfig.from_file(str(cluster.kubeconfig))) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

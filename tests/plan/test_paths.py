@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tesk.plan.paths import PathError, normalise, parent, upwards, within
 
@@ -72,3 +74,18 @@ def test_upwards_ends_at_the_root() -> None:
     assert list(upwards("/a/b")) == ["/a/b", "/a", "/"]
     assert list(upwards("/")) == ["/"]
     assert parent("/") == "/"
+
+
+ODD = st.text(st.sampled_from("/.a~-* \x7f\n\u00fc"), max_size=12)
+LONG = st.builds("{}{}".format, ODD, st.integers(60, 70).map("n".__mul__))
+
+
+@given(st.lists(ODD | LONG, max_size=20).map("/".join))
+def test_plain_path_has_the_form_that_it_has_by_the_long_way(text: str) -> None:
+    def form(path: str) -> str | None:
+        try:
+            return normalise(path)
+        except PathError:
+            return None
+
+    assert form("/" + text) == form(f"/{text}/")  # a path with a slash at its end goes the long way

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tesk.plan.site import Site
 from tesk.plan.urls import UrlError, normalise_url
@@ -118,3 +120,18 @@ def test_scheme_that_the_site_has_is_taken_as_it_is() -> None:
     assert normalise_url("gs://b/k", site) == "gs://b/k"
     with pytest.raises(UrlError, match=r"no storage for 's3' URLs; use gs://$"):
         normalise_url("s3://b/k", site)
+
+
+@given(st.text(st.sampled_from("/.a~*?#%: \x7f\n\u00fc"), max_size=12))
+@example("/b/../k")
+@example("//../k")
+@example("//b/k/..")
+@example("//b//k")
+def test_plain_url_has_the_form_that_it_has_by_the_long_way(rest: str) -> None:
+    def form(url: str) -> str | None:
+        try:
+            return normalise_url(url, SITE)
+        except UrlError:
+            return None
+
+    assert form(f"s3:{rest}") == form(f"S3:{rest}")  # a scheme in capitals goes the long way

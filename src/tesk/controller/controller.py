@@ -169,9 +169,11 @@ class Controller:
     def _changed(self, event: Event) -> None:
         if event.state is State.CANCELING:
             self._work.canceling.add(event.id)
+            self._wake.set()
         else:
             self._window.expect_more()
-        self._wake.set()
+            if self._window.empty:  # else older tasks wait for room, and it waits behind them
+                self._wake.set()
 
     def _reported(self, key: AttemptKey, report: Report) -> None:
         self._work.reports[key] = report

@@ -52,6 +52,11 @@ class Window:
         self._tasks: deque[Queued] = deque()
         self._more = True
 
+    @property
+    def empty(self) -> bool:
+        """Whether no task that was read waits."""
+        return not self._tasks
+
     def expect_more(self) -> None:
         """The store may hold queued tasks that were not read yet."""
         self._more = True

@@ -6,12 +6,14 @@ import posixpath
 import re
 from urllib.parse import quote, unquote, urlsplit
 
-from tesk.plan.paths import flaw, within
+from tesk.plan.paths import PLAIN, flaw, within
 from tesk.plan.site import Site
 
 __all__ = ["UrlError", "normalise_url"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
+_PLAIN_URL = re.compile(rf"([a-z][a-z0-9+.-]*):/(?:/{PLAIN})+/?\Z")
+_NOT_PLAIN = ("file", "http", "https")
 _SAFE_IN_FILE_URL = "/!$&'()*+,;=:@~"
 
 
@@ -26,6 +28,9 @@ def normalise_url(url: str, site: Site) -> str:
     Raises UrlError when the URL is malformed, of a scheme that the site does not have, or outside of
     `site.file_roots`.
     """
+    plain = _PLAIN_URL.match(url)
+    if plain and plain[1] in site.schemes and plain[1] not in _NOT_PLAIN:
+        return url
     unfit = flaw(url)
     if unfit:
         raise UrlError(f"the URL {url!r} {unfit}")

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 
@@ -37,7 +36,6 @@ __all__ = ["CannotServe", "Service", "open_service", "run_server", "serve"]
 _log = logging.getLogger("tesk.server")
 
 _GIGABYTE = 10**9
-_SWITCH_SECONDS = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +199,6 @@ def run_server(
     import uvloop
 
     log_to_stderr()
-    # The store's threads wait for the interpreter at most this long when requests keep the event loop busy.
-    sys.setswitchinterval(_SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, contextlib.suppress(asyncio.CancelledError):
         runner.run(_serve_until_signal(config, on_ready or _print_ready, reloader, listening))
 

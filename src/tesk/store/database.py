@@ -6,7 +6,6 @@ both drivers) do exactly what the SQL says.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from tesk.store.errors import StoreError, Unstorable
+from tesk.store.sqlite import sqlite3
 
 __all__ = ["Connection", "Cursor", "Database", "database_at"]
 
@@ -119,7 +119,7 @@ class SqliteDatabase:
 
     begin = "BEGIN IMMEDIATE"
     near = True
-    readers = 1  # all memory of SQLite is counted under one lock: two readers are slower than one
+    readers = 2
     schema_lock: str | None = None
     errors: tuple[type[Exception], ...] = (sqlite3.Error,)
 

@@ -30,6 +30,7 @@ _CLASSES = {
 _LONGEST = 4096
 """Characters of one component; no file has such a name, and nobody shall make us read a megabyte of brackets."""
 
+_SPECIAL = re.compile(r"[*?[]")
 _NEVER = "(?!)"
 _ANY = "[^/]"
 
@@ -39,7 +40,7 @@ def has_wildcards(path: str) -> bool:
 
     A path without wildcards names one file by exactly its characters, backslashes too.
     """
-    return any(_pieces(one)[1] for one in path.split("/"))
+    return _SPECIAL.search(path) is not None and any(_pieces(one)[1] for one in path.split("/"))
 
 
 def components(pattern: str) -> tuple[str, ...]:
