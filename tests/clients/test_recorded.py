@@ -134,11 +134,6 @@ def test_cromwell_gathers_its_shards_and_lists_its_globs(gathered: tuple[dict[st
     assert (execution / GLOB / "total.txt").read_text() == "3\n3\n3\n"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a DIRECTORY output is made before the executors run, also inside of another mount; "
-    "the script's mkdir then says 'File exists' into the user's stderr",
-)
 def test_cromwell_makes_its_glob_directories_itself(gathered: tuple[dict[str, Any], Path]):
     shown, _ = gathered
     assert shown["logs"][0]["logs"][0]["stderr"] == ""

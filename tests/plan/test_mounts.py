@@ -49,6 +49,7 @@ def wild(path: str, prefix: str) -> dict[str, str]:
     return out(path, None, path_prefix=prefix)
 
 
+GLOB = "glob-0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f"
 CLIENT_TASKS: list[tuple[Plan, Sequence[str], Sequence[str]]] = [
     (client("cromwell-1-hello.json"), [HELLO], [HELLO]),
     (
@@ -57,7 +58,6 @@ CLIENT_TASKS: list[tuple[Plan, Sequence[str], Sequence[str]]] = [
         [
             *(f"{WF}/call-CountLines/shard-{n}/execution" for n in range(3)),
             f"{WF}/call-Gather/execution",
-            f"{WF}/call-Gather/execution/glob-92c32533196901dff1ff1c2ac9d68d33",
         ],
     ),
     (client("nf-ga4gh-task.json"), ["/work"], ["/work"]),
@@ -155,6 +155,13 @@ def test_task_of_a_client_gets_exactly_these_mounts_and_directories(
         pytest.param(
             {"inputs": [file_in("/data/x"), file_in("/data/in/y"), folder_in("/data/dir")]},
             "/data", "/data", id="directories of inputs come with them",
+        ),
+        pytest.param(
+            {"volumes": ["/data"], "outputs": [out(f"/data/{name}", "DIRECTORY") for name in (GLOB, "glob-1")]},
+            "/data", "/data /data/glob-1", id="Cromwell's script makes its globs itself",
+        ),
+        pytest.param(
+            {"outputs": [out(f"/data/{GLOB}/", None)]}, f"/data/{GLOB}", f"/data/{GLOB}", id="a glob that is a mount",
         ),
         pytest.param({"outputs": [wild("/work/*.txt", "/work")]}, "/work", "/work", id="wildcard in the name"),
         pytest.param(

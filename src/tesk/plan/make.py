@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from tesk.plan.checks import (
@@ -24,6 +25,8 @@ from tesk.tes.wildcards import components, fixed_directory, has_wildcards, liter
 __all__ = ["CannotPlan", "Reason", "make_plan", "supported_parameters"]
 
 _NO_REDIRECT = "/dev/null"
+_GLOB_OF_CROMWELL = re.compile(r".*/glob-[0-9a-f]{32}/?\Z", re.DOTALL)
+"""Cromwell's script makes these directories itself, and tells the user's stderr when one is there already."""
 
 
 def make_plan(task: TesTask, site: Site, unknown: Sequence[str] = ()) -> Plan:
@@ -147,7 +150,8 @@ class _Planner:
             return self._wildcard_output(one, kind, url, where)
         if kind == "FILE" and one.url.endswith("/"):
             self.faults.add(f"{where}.url", f"'{one.url}' ends with '/', as a directory does; name the file in it")
-        path = self._claim(one.path, kind, f"{where}.path", make=True)
+        make = kind != "DIRECTORY" or not _GLOB_OF_CROMWELL.match(one.path)
+        path = self._claim(one.path, kind, f"{where}.path", make=make)
         return Delivery(path, url, kind, name=one.name) if path and url else None
 
     def _wildcard_output(self, one: TesOutput, kind: FileType | None, url: str | None, where: str) -> Delivery | None:
