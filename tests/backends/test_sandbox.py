@@ -152,6 +152,7 @@ async def test_the_machine_is_read_only(sandbox: Runner, path: str) -> None:
     assert not os.path.lexists(path)
 
 
+@pytest.mark.slow
 async def test_rm_rf_of_everything_harms_nothing(sandbox: Runner, tmp_path: Path) -> None:
     witness = tmp_path / "witness"
     witness.write_text("still here")

@@ -15,6 +15,8 @@ from tesk.cli.demo import fastq, work
 from tesk.cli.demo.files import Files
 from tesk.cli.faults import CommandError
 
+pytestmark = pytest.mark.slow
+
 AWKS = {"mawk": "mawk", "gawk": "gawk", "busybox": "busybox awk", "original-awk": "original-awk"}
 
 

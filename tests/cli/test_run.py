@@ -43,6 +43,7 @@ def test_directories_contents_and_redirects(tmp_path: Path) -> None:
     assert (tmp_path / "cried").read_text() == "cried\n"
 
 
+@pytest.mark.slow
 def test_an_output_that_is_not_made_is_told_by_name(tmp_path: Path) -> None:
     result = run_tesk("run", "true", "-o", "out=n.txt", cwd=tmp_path)
     assert result.code == 1
@@ -60,6 +61,7 @@ def test_a_refused_task_tells_every_reason(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_output_comes_live_and_an_interrupt_ends_the_command_and_leaves_nothing(
     tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -78,6 +80,7 @@ def test_output_comes_live_and_an_interrupt_ends_the_command_and_leaves_nothing(
     assert f"sleep 612.{marker}" not in running
 
 
+@pytest.mark.slow
 def test_a_termination_at_any_moment_is_told_by_the_exit_code_and_leaves_nothing(tmp_path: Path) -> None:
     chance = random.Random(17)
     temporary = tmp_path / "tmp"

@@ -53,6 +53,7 @@ def test_a_server_runs_rows_too_and_refuses_some(server: Server, rows: Path) -> 
     assert (server.files / "three").read_text() == "3\n"
 
 
+@pytest.mark.slow
 def test_no_wait_prints_ids_and_wait_for_holds_the_next_back(server: Server) -> None:
     common = ("-c", "alpine", "--server", server.url)
     sent = run_tesk("run", "sleep 1", *common, "--no-wait")

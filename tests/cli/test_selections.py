@@ -116,6 +116,7 @@ def test_watch_prints_each_change_where_there_is_no_terminal(server: Server, tel
 
 
 @pytest.mark.skipif(which("script") is None, reason="install bsdutils (script) to test on a terminal")
+@pytest.mark.slow
 def test_watch_redraws_a_table_on_a_terminal(server: Server, tell: Call, tmp_path: Path) -> None:
     (tmp_path / "t").write_text(json.dumps(task(name="seen on a terminal")))
     tell("create", "t")
@@ -172,6 +173,7 @@ def completed(words: str, **changes: str) -> list[str]:
     return result.stdout.split()
 
 
+@pytest.mark.slow
 def test_the_shell_completes_ids_states_and_profiles(tell: Call, server: Server, tmp_path: Path) -> None:
     (tmp_path / "t").write_text(json.dumps(task(tags={"set": "complete"})))
     one = tell("create", "t").out.strip()

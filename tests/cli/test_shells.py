@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from tests.cli.command import environment
 
+pytestmark = pytest.mark.slow
+
 LINES = [
     ("tesk li", "tesk list "),
     ("tesk list --state EXEC", "tesk list --state EXECUTOR_ERROR "),

@@ -102,6 +102,7 @@ async def test_what_fails_for_all_is_not_tried_with_all(kind: str) -> None:
     assert sum(isinstance(one, NotSentError) for one in results) == 500 - len(sent)
 
 
+@pytest.mark.slow
 async def test_tasks_that_no_page_shows_take_turns() -> None:
     """Old tasks that never end must not hide those of their kind that do."""
     ids = [f"t{number}" for number in range(500)]

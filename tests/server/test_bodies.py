@@ -89,6 +89,7 @@ async def test_the_bound_is_that_of_the_unfolded_body(api: Api):
     assert "server.max_body_bytes" in answer.json()["detail"]
 
 
+@pytest.mark.slow
 async def test_a_bomb_is_refused_before_it_unfolds(api: Api):
     layer = zlib.compressobj(9, wbits=31)
     bomb = b"".join(layer.compress(bytes(2**20)) for _ in range(512)) + layer.flush()

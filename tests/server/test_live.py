@@ -295,6 +295,7 @@ def test_a_whole_server_runs_a_task_and_stops_in_order(tmp_path: Path, number: s
     assert all(json.loads(line) for line in errors.splitlines())
 
 
+@pytest.mark.slow
 def test_a_second_server_on_one_state_directory_is_refused_with_a_sentence(tmp_path: Path):
     first, _ = start(tmp_path)
     try:

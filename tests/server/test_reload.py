@@ -161,6 +161,7 @@ async def test_the_environment_still_wins(watching: Watching, caplog):
     assert watched.names == ["mine"]
 
 
+@pytest.mark.slow
 def test_a_running_server_says_what_its_file_says_now(tmp_path: Path):
     file = tmp_path / "tesk.yaml"
     file.write_text("service: {name: one}")

@@ -23,6 +23,8 @@ from tesk.server.systemd import notify
 
 from .process import SOURCE, Clients, free_port, serving, until
 
+pytestmark = pytest.mark.slow
+
 SLEEP = json.dumps({"executors": [{"image": "a", "command": ["sleep", "60"]}]}).encode()
 REFUSED_SECONDS = 2.0
 """How long a restart may refuse connections; Nextflow ends its pipeline after 10 s."""

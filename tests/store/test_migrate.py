@@ -166,6 +166,7 @@ async def test_servers_that_start_together_make_one_schema(place: str) -> None:
         await store.close()
 
 
+@pytest.mark.slow
 def test_an_up_to_date_store_opens_without_alembic(place: str) -> None:
     program = (
         "import asyncio, sys\n"

@@ -231,6 +231,7 @@ async def test_a_loss_that_the_taskmaster_tells_is_told_once_nothing_is_left() -
         assert not cluster.objects
 
 
+@pytest.mark.slow
 async def test_rights_that_lack_for_a_while_end_no_attempt() -> None:
     async with world() as cluster, served(cluster) as made:
         await made.offered()
@@ -259,6 +260,7 @@ async def test_what_is_refused_for_good_ends_after_start_timeout_and_leaves_noth
         assert not cluster.objects
 
 
+@pytest.mark.slow
 async def test_what_a_taskmaster_on_its_node_waits_for_is_told() -> None:
     async with world() as cluster, served(cluster) as made:
         await made.offered()

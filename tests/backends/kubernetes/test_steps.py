@@ -169,6 +169,7 @@ async def test_a_job_that_somebody_deletes_is_lost_and_not_made_anew() -> None:
                 await made.steps.execute(0, lambda: None)
 
 
+@pytest.mark.slow
 async def test_a_volume_that_somebody_deletes_ends_the_wait_for_a_node() -> None:
     async with world() as cluster:
         cluster.put("persistentvolumeclaims", {"metadata": metadata(CLAIM, KEY, "scratch")})
