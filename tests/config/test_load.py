@@ -203,6 +203,7 @@ def test_lists_and_maps_of_a_cluster_can_be_variables(tmp_path):
     found = config.kubernetes_options()
     assert found == KubernetesOptions(
         image="tesk:1",
+        instance="",
         tolerations=(Toleration(key="a", operator="Exists", toleration_seconds=5),),
         labels={"team": "genomes"},
         taskmaster_resources=Requirements({"cpu": "5m"}, {"memory": "256Mi"}),
@@ -223,7 +224,7 @@ def test_lists_and_maps_of_a_cluster_can_be_variables(tmp_path):
 
 def test_the_defaults_of_a_cluster_are_those_of_its_options(tmp_path):
     config = load_with_sources(None, HOME, directory=tmp_path).config
-    assert config.kubernetes_options() == KubernetesOptions()
+    assert config.kubernetes_options() == KubernetesOptions(instance="")  # made from the store
     assert set(config.site(Capacity()).backend_parameters) == {"missing_outputs"}
 
 

@@ -169,8 +169,10 @@ class KubernetesConfig(Section):
         description="The file that says how to reach the cluster; empty: in a pod its service account, else kubectl's.",
     )
     context: str = Field("", description="Which context of that file; empty: its current one.")
-    instance: Annotated[LabelValue, Field(min_length=1)] = Field(
-        "tesk", description="The name of this installation, a label of all its objects; two in one namespace need two."
+    instance: LabelValue = Field(
+        "",
+        description="The name of this installation, a label of all its objects. Two in one namespace need two, or would"
+        " remove each other's; empty: `tesk-` and eight letters of the store's own.",
     )
     layout: Layout = Field("jobs", description="How an attempt is laid out: a taskmaster, and a Job for each step.")
     image_pull_policy: PullPolicy = Field("IfNotPresent", description="When nodes pull images, also those of tasks.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import hashlib
 import logging
 import os
 import signal
@@ -88,7 +90,7 @@ async def _open(
     store = await Store.open(config.store_place, hide_canceling=not config.tasks.show_canceling)
     opened.push_async_callback(store.close)
     secret = await store.secret()
-    backend = await _backend(config, environ, opened)
+    backend = await _backend(config, environ, opened, secret)
     controller = Controller(
         store,
         backend,
@@ -116,7 +118,9 @@ def _once(work: Callable[[], Coroutine[None, None, None]]) -> Callable[[], Await
     return once
 
 
-async def _backend(config: Config, environ: Mapping[str, str], opened: contextlib.AsyncExitStack) -> Backend:
+async def _backend(
+    config: Config, environ: Mapping[str, str], opened: contextlib.AsyncExitStack, secret: bytes
+) -> Backend:
     if config.backend == "local":
         storage = await opened.enter_async_context(Storage(config.storage_options(environ)))
         return LocalBackend(_local_options(config), storage)
@@ -124,7 +128,11 @@ async def _backend(config: Config, environ: Mapping[str, str], opened: contextli
         from tesk.backends.kubernetes.backend import KubernetesBackend
     except ImportError as error:
         raise CannotServe("The Kubernetes backend needs lightkube: pip install 'tesk[kubernetes]'.") from error
-    return KubernetesBackend(config.kubernetes_options(), config.storage_settings)
+    options = config.kubernetes_options()
+    if not options.instance:  # servers of one store are one installation, and no others
+        store = hashlib.sha256(b"instance" + secret).hexdigest()[:8]
+        options = dataclasses.replace(options, instance=f"tesk-{store}")
+    return KubernetesBackend(options, config.storage_settings)
 
 
 def _local_options(config: Config) -> LocalOptions:

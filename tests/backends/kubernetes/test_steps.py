@@ -202,6 +202,16 @@ async def test_cleaning_keeps_what_has_ended_and_takes_the_rest() -> None:
             assert cluster.names("persistentvolumeclaims") == []
 
 
+async def test_scratch_is_freed_by_removing_what_ended_well_and_nothing_else() -> None:
+    async with world() as cluster, taskmaster(cluster) as made:
+        await made.after(made.steps.stage_in(), IN, "filer", message=line(FilerResult()))
+        await made.after(made.steps.execute(0, lambda: None), FIRST, "executor", code=3)
+        await made.steps.clean()
+        assert set(cluster.names("jobs")) == {IN, FIRST}
+        await made.steps.free_scratch()
+        assert cluster.names("jobs") == [FIRST]
+
+
 async def test_cleaning_leaves_alone_what_only_has_the_name_of_ours() -> None:
     async with world() as cluster, taskmaster(cluster) as made:
         spec = {"template": {"metadata": {}, "spec": None}}

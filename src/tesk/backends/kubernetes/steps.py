@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Event, PersistentVolumeClaim, Pod
 
@@ -83,7 +84,8 @@ class JobSteps:
         self._scene = scene
         self._note = note
         self._earlier = earlier
-        self._ended: set[str] = set()
+        self._succeeded: set[str] = set()
+        self._failed: set[str] = set()
 
     @_unless_away
     async def stage_in(self) -> None:
@@ -132,17 +134,37 @@ class JobSteps:
 
     @_unless_away
     async def clean(self) -> None:
-        """Remove scratch, and every Job that has not ended; those that have stay to be looked at.
+        """Ask for the end of scratch, and of every Job that has not ended; those that have stay to be looked at.
 
         What only has the name of one of ours is somebody else's.
         """
-        ours = selector_of(self._options.instance, self._owner.key)
-        steps = {**ours, STEP: ["stage-in", "executor", "stage-out"]}
-        for job in await self._cluster.list_metadata(Job, steps, within=AWAY_SECONDS):
-            if job.name is not None and job.name not in self._ended:
+        for job in await self._jobs():
+            if job.name is not None and job.name not in self._succeeded | self._failed:
                 await self._cluster.delete(Job, job.name, uid=job.uid, within=AWAY_SECONDS)
         if needs_scratch(self._plan):
-            await self._cluster.delete_all(PersistentVolumeClaim, {**ours, STEP: "scratch"}, within=AWAY_SECONDS)
+            await self._cluster.delete_all(PersistentVolumeClaim, {**self._ours, STEP: "scratch"}, within=AWAY_SECONDS)
+
+    async def free_scratch(self) -> None:
+        """Remove the Jobs that ended well, since no volume goes while a pod has it, ended or not.
+
+        For after the last report: a successor without them could not tell what became of them. A Job that failed stays
+        to be looked at, and its volume with it.
+        """
+        if not needs_scratch(self._plan):
+            return
+        try:
+            jobs = [job for job in await self._jobs() if job.name in self._succeeded]
+            await asyncio.gather(*(self._cluster.delete(Job, job.name or "", uid=job.uid) for job in jobs))
+        except ClusterError as error:
+            self._note(f"scratch stays as long as what has ended: {error}")
+
+    async def _jobs(self) -> list[ObjectMeta]:
+        steps = {**self._ours, STEP: ["stage-in", "executor", "stage-out"]}
+        return await self._cluster.list_metadata(Job, steps, within=AWAY_SECONDS)
+
+    @property
+    def _ours(self) -> dict[str, str]:
+        return selector_of(self._options.instance, self._owner.key)
 
     def _patience(self, what: str) -> Patience:
         options = self._options
@@ -231,7 +253,7 @@ class JobSteps:
                     patience.renew()
                     started()
                 if seen.ended is not None:
-                    self._ended.add(job.metadata.name)
+                    (self._succeeded if seen.ended.exit_code == 0 else self._failed).add(job.metadata.name)
                     return _with_code(seen.ended, begun)
                 wait = self._may_wait(seen, what, patience)
                 if seen.waiting is not None and loop.time() - since >= EXPLAIN_AFTER:

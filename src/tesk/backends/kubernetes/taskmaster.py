@@ -66,6 +66,7 @@ async def _run(handout: Handout) -> int:
                 steps = JobSteps(handout, cluster, scene, reports.note, earlier)
                 since = (earlier.start_time if earlier else None) or _started()
                 reports.last = await run_attempt(handout.plan, steps, reports.publish, start_time=since)
+            await steps.free_scratch()
             return 0
         except (ClusterError, Interrupted) as error:
             log.error("%s", error)
