@@ -13,11 +13,11 @@ test: $(READY)  ## every test that this machine can run; the rest is skipped wit
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
 test-slow: $(READY)  ## the tests that take long: thousands of tasks, fifty at once, more histories
-	@$(BIN)/pytest -m 'slow and not kube' $(PYTEST_ARGS)
+	@$(BIN)/pytest -m 'slow and not kube' -n 2 $(PYTEST_ARGS)
 
 test-kube: $(READY)  ## the tests on a real cluster: that of KUBECONFIG, or the one that ../shared/kube starts
 	@$(BIN)/python -m tests.kube
-	@$(BIN)/pytest -m kube --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/pytest -m kube -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-faults: $(READY)  ## everything that can be taken from a running task, at each step; FAULTS_ARGS='--seed 7'
 	@$(BIN)/python -m tests.kube

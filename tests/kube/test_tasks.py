@@ -318,6 +318,17 @@ def test_the_start_of_a_task_is_that_of_its_first_container_and_never_changes(cr
     assert wrong == {}
 
 
+@pytest.mark.parametrize("case", ["scratch", "default scratch", "two executors"])
+def test_scratch_is_freed_once_every_step_has_ended_well(crowd: Crowd, case: str) -> None:
+    task_id = crowd.end(case)["id"]
+
+    def kinds() -> set[str]:
+        return {one.partition("/")[0] for one in crowd.history.left(task_id)}
+
+    until(lambda: "PersistentVolumeClaim" not in kinds(), "its claim is gone", seconds=60)
+    assert kinds() == {"ConfigMap", "Job", "Pod"}  # the taskmaster's, for as long as the site keeps what has ended
+
+
 def test_every_object_has_the_labels_and_annotations_of_the_site(crowd: Crowd) -> None:
     wrong = []
     for case in crowd.ids:
