@@ -23,6 +23,19 @@ def test_what_is_taken_is_not_there_until_it_is_given_back() -> None:
     assert admission.take(Resources(cpu_cores=1.5, ram_bytes=4 * GB, disk_bytes=10 * GB))
 
 
+def test_what_is_lacking_is_told_with_numbers() -> None:
+    admission = Admission(Capacity(2, 4 * GB, None))
+    assert admission.lacks(Resources(cpu_cores=2, ram_bytes=4 * GB, disk_bytes=GB)) is None
+    assert admission.take(Resources(cpu_cores=1.5, ram_bytes=GB))
+    assert admission.lacks(Resources(cpu_cores=1)) == "it needs 1 cpu cores, and 0.5 of 2 are free"
+    assert admission.lacks(Resources(cpu_cores=0.1, ram_bytes=4 * GB)) == (
+        "it needs 4 GB of memory, and 3 of 4 are free"
+    )
+    assert admission.lacks(Resources(cpu_cores=2, ram_bytes=4 * GB)) == (
+        "it needs 2 cpu cores, and 0.5 of 2 are free; 4 GB of memory, and 3 of 4 are free"
+    )
+
+
 def test_a_refused_task_takes_nothing() -> None:
     admission = Admission(Capacity(4, 1 * GB, None))
     assert not admission.take(Resources(cpu_cores=4, ram_bytes=2 * GB))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 from pathlib import Path
@@ -44,6 +45,22 @@ def test_a_task_from_creation_to_its_log(tell: Call, tmp_path: Path) -> None:
         "id": task,
         "state": "EXECUTOR_ERROR",
     }
+
+
+def test_why_a_task_waits_is_shown_with_it(tell: Call, tmp_path: Path) -> None:
+    cores = len(os.sched_getaffinity(0))
+    file = write(tmp_path / "t.json", "sleep 30", "true", resources={"cpu_cores": cores})
+    first, second = tell("create", file).out.split()
+    try:
+        waited = tell("wait", second, "--timeout", 1)
+        why = f"it needs {cores} cpu cores, and 0 of {cores} are free"
+        assert waited.code != 0
+        assert f"{second}: {why}" in waited.err
+        assert f"why       {why}\n" in tell("get", second).out
+    finally:
+        tell("cancel", first, second)
+    tell("wait", first, second)
+    assert "why" not in tell("get", second).out
 
 
 def test_many_tasks_at_once_from_files_and_standard_input(

@@ -37,6 +37,7 @@ class ToldBackend:
         self.faults: dict[str, Exception] = {}
         """What `offer` and `cancel` raise for these tasks."""
         self.tries: list[str] = []
+        self.waiting: dict[AttemptKey, str] = {}
         self.sink: ReportSink = lambda *_: None
         self.freed: Callable[[], None] = lambda: None
 
@@ -60,6 +61,12 @@ class ToldBackend:
         self.offered.append(attempt.key)
         self.held[attempt.key] = attempt
         return True
+
+    def lacks(self, attempt: Attempt) -> str | None:
+        return None if len(self.held) < self.room else f"there is room for {self.room}"
+
+    def waits(self, key: AttemptKey) -> str | None:
+        return self.waiting.get(key)
 
     async def cancel(self, key: AttemptKey) -> None:
         if key.task in self.faults:

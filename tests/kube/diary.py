@@ -46,6 +46,11 @@ class Diary:
         self._ending.set()
         self._thread.join(30)
 
+    def why(self, task: str) -> str | None:
+        """Why `task` does not run, by what the server says now."""
+        with self._site.client as client:
+            return client.why(task)
+
     def states(self, task: str) -> list[str]:
         """The states that were seen, in order."""
         return [state for state, _ in list(self._states[task])]

@@ -312,6 +312,14 @@ def test_what_keeps_a_task_is_told_in_time(waiting: Waiting, name: str, record_p
     assert told - known < SOON
 
 
+@pytest.mark.parametrize("name", CURED)
+def test_why_a_task_does_not_run_is_answered_as_long_as_it_does_not(waiting: Waiting, name: str) -> None:
+    case = CURED[name]
+    task, diary = waiting.ids[name], waiting.diaries[case.server]
+    diary.wait_said(task, waiting.words(case))
+    until(lambda: waiting.words(case) in (diary.why(task) or ""), f"it says why: {diary.why(task)}")
+
+
 @pytest.mark.parametrize("name", ENDING)
 def test_what_is_not_cured_ends_the_task_and_leaves_nothing(waiting: Waiting, name: str) -> None:
     case = ENDING[name]

@@ -32,6 +32,9 @@ class FakeController:
         self.chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.closed = asyncio.Event()
 
+    async def why(self, task: str) -> str | None:
+        return f"{task} waits for its turn"
+
     async def logs(self, task: str, executor: int, stream: str, *, follow: bool) -> AsyncIterator[bytes]:
         self.asked.append((task, executor, stream, follow))
         try:

@@ -77,6 +77,12 @@ class Backend(Protocol):
         say in its system_logs what it waits for.
         """
 
+    def lacks(self, attempt: Attempt) -> str | None:
+        """Why `offer` would answer False now, in one sentence about the task; None when it would not."""
+
+    def waits(self, key: AttemptKey) -> str | None:
+        """What an attempt that was taken waits for now, in one sentence; None when for nothing, as far as is known."""
+
     async def cancel(self, key: AttemptKey) -> None:
         """Begin to end the attempt; a report with state CANCELED follows once nothing of it is left.
 

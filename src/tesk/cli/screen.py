@@ -91,9 +91,9 @@ def _table(columns: Sequence[str], clean: Iterable[Sequence[str]]) -> Table:
     return table
 
 
-def print_task(task: Task) -> None:
-    """One task for a person: what it is, how it stands, what each attempt did."""
-    for key, value in _facts(task):
+def print_task(task: Task, why: str | None = None) -> None:
+    """One task for a person: what it is, how it stands, `why` it does not run, what each attempt did."""
+    for key, value in _facts(task, why):
         print(f"{key:<9} {printable(value)}")
     for number, log in enumerate(task.get("logs") or [], 1):
         print(f"attempt {number}")
@@ -101,9 +101,11 @@ def print_task(task: Task) -> None:
             print(f"  {printable(line)}")
 
 
-def _facts(task: Task) -> Iterator[tuple[str, str]]:
+def _facts(task: Task, why: str | None) -> Iterator[tuple[str, str]]:
     yield "id", task.get("id", "")
     yield "state", task.get("state", "UNKNOWN")
+    if why:
+        yield "why", why
     if task.get("name"):
         yield "name", task["name"]
     if task.get("creation_time"):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["cancel", "get", "logs", "wait"]
 
 _AT_ONCE = 16
+_MOST_REASONS = 8
 
 
 def get(
@@ -41,7 +42,7 @@ def get(
                 continue
             if number:
                 print()
-            print_task(task)
+            print_task(task, None if task.get("state") in TERMINAL else client.why(one))
 
 
 def cancel(
@@ -135,7 +136,8 @@ def wait(
     Those count that match now. Prints how each ended; exit code 1 if any did not COMPLETE.
     """
     from tesk.cli.connect import connect
-    from tesk.cli.screen import print_json, print_line
+    from tesk.cli.screen import print_json, print_line, say
+    from tesk.client import WaitTimeoutError
 
     filters = Filters.given(state, name_prefix, tag)
     ids_or_filters(ids, filters, "wait")
@@ -152,7 +154,13 @@ def wait(
         wanted = ids or filters.ids(client)
         if not wanted:
             raise CommandError("no task matches")
-        states = client.wait(wanted, timeout=timeout, changed=changed, tags=tags_of(tag))
+        try:
+            states = client.wait(wanted, timeout=timeout, changed=changed, tags=tags_of(tag))
+        except WaitTimeoutError as error:
+            for one in error.pending[:_MOST_REASONS]:
+                if why := client.why(one):
+                    say(f"{one}: {why}")
+            raise
     if any(each != State.COMPLETE for each in states.values()):
         raise typer.Exit(FAILED)
 

@@ -106,6 +106,10 @@ class AsyncClient:
         """One task, with as much as the view shows."""
         return await self._run(operations.get(task_id, view))
 
+    async def why(self, task_id: str) -> str | None:
+        """Why the task does not run yet, in one sentence; None when it does or has ended, or the server is no TESK."""
+        return await self._run(operations.why(task_id))
+
     async def cancel(self, task_id: str) -> None:
         """Ask the server to end the task; it is CANCELED once nothing of it is left."""
         await self._run(operations.cancel(task_id))

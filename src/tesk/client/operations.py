@@ -197,6 +197,13 @@ def cancel(task_id: str) -> Operation[None]:
         _body(answer)
 
 
+def why(task_id: str) -> Operation[str | None]:
+    """GET /tasks/{id}/why: TESK's extension, None from a server that has it not."""
+    answer = cast(Answer, (yield Request("GET", _task_path(task_id, "/why"))))
+    found = _body(answer).get("why") if answer.status == 200 else None
+    return found if isinstance(found, str) else None
+
+
 def page(
     *,
     name_prefix: str | None = None,

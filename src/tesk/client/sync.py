@@ -114,6 +114,10 @@ class Client:
         """One task, with as much as the view shows."""
         return self._run(operations.get(task_id, view))
 
+    def why(self, task_id: str) -> str | None:
+        """Why the task does not run yet, in one sentence; None when it does or has ended, or the server is no TESK."""
+        return self._run(operations.why(task_id))
+
     def cancel(self, task_id: str) -> None:
         """Ask the server to end the task; it is CANCELED once nothing of it is left."""
         self._run(operations.cancel(task_id))

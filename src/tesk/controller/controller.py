@@ -39,6 +39,9 @@ FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
 MOST_OFFERS = 8
 """How often an attempt that the backend fails to take is offered, over two minutes, before its task ends."""
 
+_MOST_COUNTED = 10_000
+"""Of the tasks before one that waits."""
+
 FAILURES_IN_A_ROW = 3
 """After so many attempts one after the other, the backend is at fault and not they; the others are tried later."""
 
@@ -152,6 +155,37 @@ class Controller:
         if not written and (stored := await self._stored_log(task, executor, stream)):
             yield stored
 
+    async def why(self, task: str) -> str | None:
+        """Why the task does not run now, in one sentence; None when it runs, has ended, or is not known."""
+        found = await self._store.find(task)
+        if found is None or found.state.terminal:
+            return None
+        if found.state is State.CANCELING:
+            return "it is being canceled, and waits until nothing of it is left"
+        key = AttemptKey(task, found.attempt)
+        if key in self._known:
+            starting = "it is being started" if found.state is State.QUEUED else None
+            return self._backend.waits(key) or starting
+        if found.state is not State.QUEUED:
+            return None
+        if self._waits(key):
+            return "an error of tesk itself held it up, of which the server's log tells; it is tried again soon"
+        return await self._why_queued(key)
+
+    async def _why_queued(self, key: AttemptKey) -> str:
+        oldest = self._window.oldest
+        if oldest is None:
+            return "its turn has come"
+        lacks = None
+        with contextlib.suppress(ValueError):
+            lacks = self._backend.lacks(oldest.attempt())
+        before = await self._store.queued_before(key.task, oldest.task.seq, _MOST_COUNTED)
+        if not before:
+            return lacks or "its turn has come"
+        many = before == _MOST_COUNTED
+        count = f"{'more than ' * many}{before - many} earlier task{'s' * (before > 1)}"
+        return f"it waits behind {count}" + (f"; the first of them: {lacks}" if lacks else "")
+
     def _executor_ended(self, key: AttemptKey, executor: int) -> bool:
         known = self._known.get(key)
         return known is not None and known.report is not None and len(known.report.executors) > executor
@@ -172,7 +206,7 @@ class Controller:
             self._wake.set()
         else:
             self._window.expect_more()
-            if self._window.empty:  # else older tasks wait for room, and it waits behind them
+            if self._window.oldest is None:  # else older tasks wait for room, and it waits behind them
                 self._wake.set()
 
     def _reported(self, key: AttemptKey, report: Report) -> None:

@@ -53,9 +53,9 @@ class Window:
         self._more = True
 
     @property
-    def empty(self) -> bool:
-        """Whether no task that was read waits."""
-        return not self._tasks
+    def oldest(self) -> Queued | None:
+        """The first of those that were read, if any."""
+        return self._tasks[0] if self._tasks else None
 
     def expect_more(self) -> None:
         """The store may hold queued tasks that were not read yet."""

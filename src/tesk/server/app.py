@@ -27,7 +27,7 @@ from tesk.server.service_info import ServiceInfo
 from tesk.server.stream import StreamedLog
 from tesk.server.tasks import Tasks
 from tesk.server.tokens import PageTokens
-from tesk.store import StoreError
+from tesk.store import StoreError, encode_json
 
 __all__ = ["LiveController", "create_app"]
 
@@ -43,6 +43,9 @@ class LiveController(Protocol):
     @property
     def healthy(self) -> bool:
         """Whether its loop runs and does what it has to."""
+
+    async def why(self, task: str) -> str | None:
+        """Why the task does not run now; None when it does, or has ended."""
 
     def logs(self, task: str, executor: int, stream: LogStream, *, follow: bool) -> AsyncIterator[bytes]:
         """What an executor has written; nothing when there is no such executor."""
@@ -75,6 +78,7 @@ def create_app(
             Route("/tasks/{task_id}", api.get, methods=["GET"]),
             Route("/tasks", api.tasks, methods=["GET", "POST"]),
             Route("/tasks/{task_id}/logs", api.logs, methods=["GET"]),
+            Route("/tasks/{task_id}/why", api.why, methods=["GET"]),
             Route("/service-info", api.service_info, methods=["GET"]),
             Route("/healthz", api.healthz, methods=["GET"]),
             Route("/readyz", api.readyz, methods=["GET"]),
@@ -165,6 +169,17 @@ class _Api:
             raise Problem(404, f"Task {task_id} has {executors} executor(s); they count from 0.")
         chunks = self._controller.logs(task_id, query.executor, query.stream, follow=query.follow)
         return StreamedLog(chunks, self._stopping if query.follow else None)
+
+    async def why(self, request: Request) -> Response:
+        task_id = request.path_params["task_id"]
+        state = await self._tasks.store.state(_checked(task_id))
+        if state is None:
+            raise _no_task(task_id)
+        if self._controller is None:
+            raise Problem(
+                503, "This server runs no tasks and knows nothing of what they wait for; ask the one that does."
+            )
+        return Json(encode_json({"id": task_id, "why": await self._controller.why(task_id)}))
 
     async def healthz(self, request: Request) -> Response:
         return Json(b'{"status":"alive"}')

@@ -260,6 +260,12 @@ class Store:
         )
         return [QueuedTask(*row) for row in rows]
 
+    async def queued_before(self, id: str, from_seq: int, limit: int) -> int:
+        """How many tasks in state QUEUED were created before this one, from task `from_seq` on; at most `limit`."""
+        values = {"id": id, "seq": from_seq, "limit": limit}
+        row = await self._workers.read(lambda cursor: self._sql.queued_before.run(cursor, **values).fetchone())
+        return int(row[0])
+
     async def active(self) -> list[ActiveTask]:
         """Every task in INITIALIZING, RUNNING or CANCELING, oldest first."""
         rows = await self._workers.read(lambda cursor: self._sql.active.run(cursor).fetchall())

@@ -44,7 +44,7 @@ class Report:
     late changes nothing), INITIALIZING, RUNNING or a terminal state. `directories` are the paths of outputs that turned
     out to be directories, where the task did not say. `lost` is a sentence when the attempt's work is gone through no
     fault of its own; then `state` is SYSTEM_ERROR, or PREEMPTED when the system reclaimed the machine, and the
-    controller may start a new attempt.
+    controller may start a new attempt. `waiting` is a sentence about what the attempt waits for now; it is not stored.
     """
 
     state: State
@@ -56,6 +56,7 @@ class Report:
     metadata: dict[str, str] = field(default_factory=dict)
     directories: tuple[str, ...] = ()
     lost: str | None = None
+    waiting: str | None = None
 
     def to_json(self) -> str:
         """The report as one line of JSON."""

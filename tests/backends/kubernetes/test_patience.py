@@ -17,9 +17,17 @@ class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
         self.notes: list[str] = []
+        self.shown: list[str | None] = []
 
     def patience(self, start: float = 60.0, queue: float | None = None) -> Patience:
-        return Patience("stage-in", self.notes.append, start_timeout=start, queue_timeout=queue, clock=lambda: self.now)
+        return Patience(
+            "stage-in",
+            self.notes.append,
+            start_timeout=start,
+            queue_timeout=queue,
+            show=self.shown.append,
+            clock=lambda: self.now,
+        )
 
 
 @pytest.fixture
@@ -108,13 +116,13 @@ def test_reasons_that_change_all_the_time_do_not_grow_without_bound(clock: Clock
     assert len(clock.notes) == 8
 
 
-def test_it_wakes_to_look_into_it_then_to_tell_it_then_to_end_it(clock: Clock) -> None:
+def test_it_wakes_to_show_it_to_look_into_it_to_tell_it_and_to_end_it(clock: Clock) -> None:
     patience = clock.patience(start=60.0)
     waits = []
-    for _ in range(3):
+    for _ in range(4):
         waits.append(patience.wait(IMAGE))
         clock.now += waits[-1]
-    assert waits == pytest.approx([EXPLAIN_AFTER, 3.0 - EXPLAIN_AFTER, 57.0], abs=0.05)
+    assert waits == pytest.approx([0.5, EXPLAIN_AFTER - 0.5, 3.0 - EXPLAIN_AFTER, 57.0], abs=0.05)
     with pytest.raises(StepFailed):
         patience.wait(IMAGE)
 
@@ -129,3 +137,18 @@ def test_what_is_usual_does_not_begin_the_time_of_a_fault_anew(clock: Clock) -> 
         clock.now += 3.0
     with pytest.raises(StepFailed, match="image 'a' cannot be pulled"):
         patience.wait(IMAGE)
+
+
+def test_the_present_reason_is_shown_after_half_a_second_until_it_runs(clock: Clock) -> None:
+    patience = clock.patience()
+    assert patience.wait(USUAL) <= 0.52
+    assert clock.shown == []
+    clock.now += 0.51
+    patience.wait(USUAL)
+    patience.wait(BUSY)
+    clock.now += 0.51
+    patience.wait(BUSY)
+    patience.wait(BUSY)
+    patience.renew()
+    patience.renew()
+    assert clock.shown == [f"stage-in waits: {USUAL.sentence}", f"stage-in waits: {BUSY.sentence}", None]

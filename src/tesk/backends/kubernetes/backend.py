@@ -55,14 +55,16 @@ _FOLLOW_AGAIN = 0.5
 class _Held:
     """An attempt that the cluster holds, or is about to.
 
-    `reported`: its taskmaster has told something. `work` is what is being done about it here: made and followed, or
-    removed. `moved` is set, and made anew, when something of it changed.
+    `reported`: its taskmaster has told something. `waits` are the reasons to wait that its user is told of for good,
+    `waiting` is the present one until the taskmaster reports. `work` is what is being done about it here: made and
+    followed, or removed. `moved` is set, and made anew, when something of it changed.
     """
 
     key: AttemptKey
     report: Report | None = None
     reported: bool = False
     waits: tuple[str, ...] = ()
+    waiting: str | None = None
     work: asyncio.Task[None] | None = None
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     leaving: bool = False
@@ -175,6 +177,20 @@ class KubernetesBackend:
         held = self._held.setdefault(attempt.key, _Held(attempt.key))
         self._begin(held, self._make, attempt)
         return True
+
+    def lacks(self, attempt: Attempt) -> str | None:
+        """That `max_active` attempts run already."""
+        most = self._options.max_active
+        if sum(not one.ended for one in self._held.values()) < most:
+            return None
+        return f"{most} tasks run already, which is kubernetes.max_active"
+
+    def waits(self, key: AttemptKey) -> str | None:
+        """What the taskmaster's pod waits for, or what the taskmaster says that a step waits for."""
+        held = self._held.get(key)
+        if held is None:
+            return None
+        return held.report.waiting if held.reported and held.report is not None else held.waiting
 
     async def cancel(self, key: AttemptKey) -> None:
         """Remove everything of the attempt, then report CANCELED."""
@@ -461,7 +477,16 @@ class KubernetesBackend:
             elif not held.reported:
                 self._tell(held, dataclasses.replace(held.report, system_logs=held.waits))
 
-        return Patience("the task", note, start_timeout=options.start_timeout, queue_timeout=options.queue_timeout)
+        def show(sentence: str | None) -> None:
+            held.waiting = sentence
+
+        return Patience(
+            "the task",
+            note,
+            start_timeout=options.start_timeout,
+            queue_timeout=options.queue_timeout,
+            show=show,
+        )
 
     async def _find_minimums(self) -> None:
         """What the namespace's LimitRanges ask for at least; without the right to look, pods show it."""

@@ -13,6 +13,7 @@ __all__ = ["EXPLAIN_AFTER", "Patience"]
 EXPLAIN_AFTER = 2.0
 """Seconds after which a step that has not started is looked into."""
 
+_SHOW_AFTER = 0.5
 _TELL_AFTER = 3.0
 _MOST_NOTES = 8
 
@@ -21,7 +22,8 @@ class Patience:
     """Of one step, called `what` in sentences.
 
     What waiting cannot cure is waited for `start_timeout` seconds at most, what it can for `queue_timeout` (None: for
-    ever). `note` is told each reason that is not usual and has lasted three seconds.
+    ever). `note` is told each reason that is not usual and has lasted three seconds; `show` each that has lasted half a
+    second, and None when it waits no longer.
     """
 
     def __init__(
@@ -31,10 +33,13 @@ class Patience:
         *,
         start_timeout: float,
         queue_timeout: float | None,
+        show: Callable[[str | None], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.what = what
         self._note = note
+        self._show = show
+        self._shown: str | None = None
         self._limits = {False: start_timeout, True: queue_timeout}
         self._clock = clock
         self._since: dict[bool, float] = {}
@@ -45,6 +50,7 @@ class Patience:
     def renew(self) -> None:
         """It runs: what it waited for before does not count."""
         self._since.clear()
+        self._tell(None)
 
     def wait(self, waiting: Waiting) -> float:
         """Note that it waits now; for how many seconds at most nothing need be done about that.
@@ -65,5 +71,13 @@ class Patience:
         if new and lasted >= _TELL_AFTER and len(self._told) < _MOST_NOTES:
             self._told.append(waiting.sentence)
             self._note(f"{self.what} waits: {waiting.sentence}")
-        nearest = [EXPLAIN_AFTER - (now - self._began), _TELL_AFTER - lasted, (limit or 3600.0) - waited]
+        if lasted >= _SHOW_AFTER:
+            self._tell(f"{self.what} waits: {waiting.sentence}")
+        moments = (_SHOW_AFTER, _TELL_AFTER)
+        nearest = [EXPLAIN_AFTER - (now - self._began), (limit or 3600.0) - waited, *(one - lasted for one in moments)]
         return min([one for one in nearest if one > 0.0] or [3600.0]) + 0.01
+
+    def _tell(self, sentence: str | None) -> None:
+        if sentence != self._shown:
+            self._shown = sentence
+            self._show(sentence)

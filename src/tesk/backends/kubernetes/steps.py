@@ -66,7 +66,8 @@ def _unless_away(
 class JobSteps:
     """A Job for stage-in, for each executor and for stage-out.
 
-    `note` is told what a step waits for. `earlier` is the last report of a predecessor.
+    `note` is told what a step waits for and the user is to know for good, `show` what it waits for now (None: nothing).
+    `earlier` is the last report of a predecessor.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class JobSteps:
         scene: Scene,
         note: Callable[[str], None],
         earlier: Report | None = None,
+        show: Callable[[str | None], None] = lambda _: None,
     ) -> None:
+        self._show = show
         self._owner = handout.owner
         self._plan = handout.plan
         self._options = handout.options
@@ -168,7 +171,13 @@ class JobSteps:
 
     def _patience(self, what: str) -> Patience:
         options = self._options
-        return Patience(what, self._note, start_timeout=options.start_timeout, queue_timeout=options.queue_timeout)
+        return Patience(
+            what,
+            self._note,
+            start_timeout=options.start_timeout,
+            queue_timeout=options.queue_timeout,
+            show=self._show,
+        )
 
     @property
     def _underway(self) -> bool:

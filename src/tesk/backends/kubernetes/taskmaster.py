@@ -63,7 +63,7 @@ async def _run(handout: Handout) -> int:
             if earlier is not None and earlier.state.terminal:
                 return 0
             async with Scene(cluster, selector_of(options.instance, handout.owner.key)) as scene, reports:
-                steps = JobSteps(handout, cluster, scene, reports.note, earlier)
+                steps = JobSteps(handout, cluster, scene, reports.note, earlier, reports.show)
                 since = (earlier.start_time if earlier else None) or _started()
                 reports.last = await run_attempt(handout.plan, steps, reports.publish, start_time=since)
             await steps.free_scratch()
@@ -86,6 +86,7 @@ class _Reports:
         self._report: Report | None = None
         self._earlier: Report | None = None
         self._notes: list[str] = []
+        self._waiting: str | None = None
         self._uid: str | None = None
         self._news = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
@@ -127,6 +128,12 @@ class _Reports:
         self._notes.append(sentence)
         self._news.set()
 
+    def show(self, waiting: str | None) -> None:
+        """Tell what the attempt waits for now; that it waits no longer may come with the next report."""
+        self._waiting = waiting
+        if waiting is not None:
+            self._news.set()
+
     async def _write_all(self) -> None:
         while True:
             await self._news.wait()
@@ -141,7 +148,8 @@ class _Reports:
                 await asyncio.sleep(_WRITE_AGAIN)
 
     async def _write(self, report: Report) -> None:
-        whole = dataclasses.replace(report, system_logs=(*self._notes, *report.system_logs))
+        waiting = None if report.state.terminal else self._waiting
+        whole = dataclasses.replace(report, system_logs=(*self._notes, *report.system_logs), waiting=waiting)
         config_map = make_report_config_map(self._handout.owner, whole, self._handout.options)
         made = await self._cluster.replace_or_create(config_map, uid=self._uid, within=AWAY_SECONDS)
         assert made.metadata is not None

@@ -135,6 +135,14 @@ class LocalBackend:
         held.work = asyncio.create_task(self._run(held), name=str(attempt.key))
         return True
 
+    def lacks(self, attempt: Attempt) -> str | None:
+        """What the attempt declares and is not free."""
+        return self._admission.lacks(attempt.plan.resources)
+
+    def waits(self, key: AttemptKey) -> str | None:
+        """None: what was taken runs."""
+        return None
+
     async def cancel(self, key: AttemptKey) -> None:
         """End the attempt's whole process tree and remove its scratch, then report CANCELED."""
         held = self._held.get(key)

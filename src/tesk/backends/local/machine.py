@@ -15,6 +15,9 @@ __all__ = ["Admission", "measure"]
 DEFAULT_CORES = 1.0
 """What a task that declares no cores counts as; one that declares no memory or disk counts as none."""
 
+_GIGABYTE = 1e9
+_ROUNDING = 1e-9
+
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -52,15 +55,28 @@ class Admission:
 
     def take(self, wanted: Resources) -> bool:
         """Set aside what `wanted` declares, if all of it is free."""
-        cores = self._cores(wanted)
-        if not (
-            _fits(self.cpu_cores + cores, self.capacity.cpu_cores)
-            and _fits(self.ram_bytes + (wanted.ram_bytes or 0), self.capacity.ram_bytes)
-            and _fits(self.disk_bytes + (wanted.disk_bytes or 0), self.capacity.disk_bytes)
-        ):
+        if any(more > there - taken + _ROUNDING for _, more, taken, there, _ in self._asked(wanted)):
             return False
         self._add(wanted, 1)
         return True
+
+    def lacks(self, wanted: Resources) -> str | None:
+        """What keeps `wanted` from being taken, in one sentence; None when nothing does."""
+        lacking = [
+            f"{more / unit:.10g} {what}, and {max(0.0, there - taken) / unit:.3g} of {there / unit:.3g} are free"
+            for what, more, taken, there, unit in self._asked(wanted)
+            if more > there - taken + _ROUNDING
+        ]
+        return f"it needs {'; '.join(lacking)}" if lacking else None
+
+    def _asked(self, wanted: Resources) -> list[tuple[str, float, float, float, float]]:
+        """For each resource that is bounded: its name, what is asked, what is taken, what there is, and the unit."""
+        all_ = (
+            ("cpu cores", self._cores(wanted), self.cpu_cores, self.capacity.cpu_cores, 1.0),
+            ("GB of memory", wanted.ram_bytes or 0, self.ram_bytes, self.capacity.ram_bytes, _GIGABYTE),
+            ("GB of disk", wanted.disk_bytes or 0, self.disk_bytes, self.capacity.disk_bytes, _GIGABYTE),
+        )
+        return [(what, more, taken, there, unit) for what, more, taken, there, unit in all_ if there is not None]
 
     def give_back(self, taken: Resources) -> None:
         """The reverse of `take`."""
@@ -76,7 +92,3 @@ class Admission:
             return resources.cpu_cores
         # On a machine with less than one core to give, a task that says nothing still gets its turn.
         return min(DEFAULT_CORES, self.capacity.cpu_cores or DEFAULT_CORES)
-
-
-def _fits(wanted: float, there: float | None) -> bool:
-    return there is None or wanted <= there + 1e-9
