@@ -420,7 +420,9 @@ class KubernetesBackend:
         if held.ended or held.leaving:
             return
         report = dataclasses.replace(report, system_logs=(*held.waits, *report.system_logs))
-        if report.lost is None:
+        if held.report is not None and report == dataclasses.replace(held.report, waiting=report.waiting):
+            held.report = report  # nothing that is kept
+        elif report.lost is None:
             self._tell(held, report)
         else:
             held.leaving = True

@@ -8,12 +8,16 @@ from collections.abc import Callable
 from tesk.backends.kubernetes.observation import Waiting
 from tesk.taskmaster.steps import StepFailed
 
-__all__ = ["EXPLAIN_AFTER", "Patience"]
+__all__ = ["EXPLAIN_AFTER", "EXPLAIN_SCHEDULED_AFTER", "Patience"]
 
 EXPLAIN_AFTER = 2.0
-"""Seconds after which a step that has not started is looked into."""
+"""Seconds after which a step that has no node yet is looked into: to make its pod and find its node takes less."""
 
-_SHOW_AFTER = 0.5
+EXPLAIN_SCHEDULED_AFTER = 4.0
+"""The same for one that has a node, and has not started."""
+
+_SHOW_AFTER = {False: 0.5, True: EXPLAIN_SCHEDULED_AFTER}
+"""By whether it is usual: each time that something is shown costs a request."""
 _TELL_AFTER = 3.0
 _MOST_NOTES = 8
 
@@ -23,7 +27,7 @@ class Patience:
 
     What waiting cannot cure is waited for `start_timeout` seconds at most, what it can for `queue_timeout` (None: for
     ever). `note` is told each reason that is not usual and has lasted three seconds; `show` each that has lasted half a
-    second, and None when it waits no longer.
+    second, or four if it is usual, and None when it waits no longer.
     """
 
     def __init__(
@@ -71,9 +75,10 @@ class Patience:
         if new and lasted >= _TELL_AFTER and len(self._told) < _MOST_NOTES:
             self._told.append(waiting.sentence)
             self._note(f"{self.what} waits: {waiting.sentence}")
-        if lasted >= _SHOW_AFTER:
+        show_after = _SHOW_AFTER[waiting.usual]
+        if lasted >= show_after:
             self._tell(f"{self.what} waits: {waiting.sentence}")
-        moments = (_SHOW_AFTER, _TELL_AFTER)
+        moments = (show_after, _TELL_AFTER)
         nearest = [EXPLAIN_AFTER - (now - self._began), (limit or 3600.0) - waited, *(one - lasted for one in moments)]
         return min([one for one in nearest if one > 0.0] or [3600.0]) + 0.01
 
