@@ -49,8 +49,10 @@ def test_a_task_from_creation_to_its_log(tell: Call, tmp_path: Path) -> None:
 
 def test_why_a_task_waits_is_shown_with_it(tell: Call, tmp_path: Path) -> None:
     cores = len(os.sched_getaffinity(0))
-    file = write(tmp_path / "t.json", "sleep 30", "true", resources={"cpu_cores": cores})
-    first, second = tell("create", file).out.split()
+    first, second = (
+        tell("create", write(tmp_path / "t.json", command, resources={"cpu_cores": cores})).out.strip()
+        for command in ("sleep 30", "true")
+    )
     try:
         waited = tell("wait", second, "--timeout", 1)
         why = f"it needs {cores} cpu cores, and 0 of {cores} are free"
