@@ -8,16 +8,14 @@ from collections.abc import Callable
 from tesk.backends.kubernetes.observation import Waiting
 from tesk.taskmaster.steps import StepFailed
 
-__all__ = ["EXPLAIN_AFTER", "EXPLAIN_SCHEDULED_AFTER", "Patience"]
+__all__ = ["EXPLAIN_AFTER", "Patience"]
 
 EXPLAIN_AFTER = 2.0
-"""Seconds after which a step that has no node yet is looked into: to make its pod and find its node takes less."""
+"""Seconds after which a step that has not started is looked into."""
 
-EXPLAIN_SCHEDULED_AFTER = 4.0
-"""The same for one that has a node, and has not started."""
-
-_SHOW_AFTER = {False: 0.5, True: EXPLAIN_SCHEDULED_AFTER}
+_SHOW_AFTER = {False: 0.5, True: 4.0}
 """By whether it is usual: each time that something is shown costs a request."""
+
 _TELL_AFTER = 3.0
 _MOST_NOTES = 8
 

@@ -85,17 +85,15 @@ class Scene:
         events = [one for watch in self._events.values() for one in watch.objects.values()]
         return observe(now, self.pods_of(job), claims[0] if claims else None, events, container=container)
 
-    async def explain(self, job: Job, *, scheduled: bool) -> None:
-        """From now on, watch what tells why `job` does not start; where its pod has a node, that is the pod alone."""
+    async def explain(self, job: Job) -> None:
+        """From now on, watch what tells why `job` does not start."""
         assert job.metadata is not None
-        uids = [pod.metadata.uid for pod in self.pods_of(job) if pod.metadata]
-        if not scheduled:
-            if self._claims is None:
-                self._claims = Watch(self._cluster, PersistentVolumeClaim, self._labels, keep=_whole, tell=self._told)
-                await self._begin(self._claims)
-            uids += [claim.metadata.uid for claim in self._claims.objects.values() if claim.metadata]
-            uids.append(job.metadata.uid)
-        for uid in uids:
+        if self._claims is None:
+            self._claims = Watch(self._cluster, PersistentVolumeClaim, self._labels, keep=_whole, tell=self._told)
+            await self._begin(self._claims)
+        claims = [claim.metadata.uid for claim in self._claims.objects.values() if claim.metadata]
+        pods = [pod.metadata.uid for pod in self.pods_of(job) if pod.metadata]
+        for uid in (job.metadata.uid, *pods, *claims):
             if uid and uid not in self._events:
                 fields = {"involvedObject.uid": uid}
                 self._events[uid] = Watch(self._cluster, Event, {}, fields=fields, keep=_whole, tell=self._told)

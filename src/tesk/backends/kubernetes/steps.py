@@ -24,7 +24,7 @@ from tesk.backends.kubernetes.mounted import Handout
 from tesk.backends.kubernetes.names import Phase, claim_name, executor_name, filer_name
 from tesk.backends.kubernetes.objects import make_executor_job, make_filer_job, make_scratch_claim, needs_scratch
 from tesk.backends.kubernetes.observation import Ended, Observation, Waiting
-from tesk.backends.kubernetes.patience import EXPLAIN_AFTER, EXPLAIN_SCHEDULED_AFTER, Patience
+from tesk.backends.kubernetes.patience import EXPLAIN_AFTER, Patience
 from tesk.backends.kubernetes.refusals import refused
 from tesk.backends.kubernetes.result import FilerResult, read_result
 from tesk.backends.kubernetes.scene import Scene
@@ -265,10 +265,9 @@ class JobSteps:
                     (self._succeeded if seen.ended.exit_code == 0 else self._failed).add(job.metadata.name)
                     return _with_code(seen.ended, begun)
                 wait = self._may_wait(seen, what, patience)
-                explain_after = EXPLAIN_SCHEDULED_AFTER if seen.scheduled else EXPLAIN_AFTER
-                if seen.waiting is not None and loop.time() - since >= explain_after:
+                if seen.waiting is not None and loop.time() - since >= EXPLAIN_AFTER:
                     explained = True
-                    await self._scene.explain(job, scheduled=seen.scheduled)
+                    await self._scene.explain(job)
                     if not seen.scheduled and await self._scratch_is_gone():
                         raise AttemptLost(f"{what}: the scratch volume was deleted")
                 await _first(moved, wait)
