@@ -103,6 +103,15 @@ async def test_queued_tasks_come_oldest_first_with_their_plan(store: Store) -> N
     assert await store.plan("t1") == b'{"n":1}'
 
 
+async def test_the_queued_tasks_before_one_are_counted_from_a_task_on(store: Store) -> None:
+    for number in range(5):
+        await store.create(new_task(f"t{number}"))
+    await store.apply([Change("t2", 1, State.INITIALIZING)])
+    assert [await store.queued_before("t4", seq, 9) for seq in (1, 2, 3, 5)] == [3, 2, 1, 0]
+    assert await store.queued_before("t4", 1, 2) == 2, "no more are counted than asked for"
+    assert await store.queued_before("none", 1, 9) == 0
+
+
 async def test_listeners_hear_of_what_was_committed(store: Store) -> None:
     heard: list[Event] = []
     seen: list[State | None] = []

@@ -68,7 +68,7 @@ class Window:
             found = [Queued(one) for one in await self._store.queued(SIZE + self._number_there())]
             self._tasks.extend(one for one in found if not self._elsewhere(one.key))
             self._more = self._more or bool(self._tasks)
-        return self._tasks[0] if self._tasks else None
+        return self.oldest
 
     def remove_first(self) -> None:
         """It was taken, or is no longer to be run."""

@@ -18,9 +18,9 @@ _MEMSTATUS = 9
 
 def _count_no_memory() -> None:
     found = importlib.util.find_spec("_sqlite3")
-    built_in = found is None or found.origin in (None, "built-in")
+    file = found.origin if found is not None and found.has_location else None  # None: it is built into Python
     with contextlib.suppress(OSError, AttributeError):  # a Python that hides its SQLite: it goes on counting
-        ctypes.CDLL(None if built_in or found is None else found.origin).sqlite3_config(_MEMSTATUS, 0)
+        ctypes.CDLL(file).sqlite3_config(_MEMSTATUS, 0)
 
 
 _count_no_memory()

@@ -176,10 +176,8 @@ class Statements:
             .limit(_LIMIT)
         )
         mine = sa.select(tasks.c.seq).where(tasks.c.id == _ROW).scalar_subquery()
-        earlier = sa.select(tasks.c.seq).where(
-            tasks.c.state == State.QUEUED.value, tasks.c.seq >= _SEQ, tasks.c.seq < mine
-        )
-        earlier = earlier.limit(_LIMIT)
+        between = (tasks.c.seq >= _SEQ, tasks.c.seq < mine)
+        earlier = sa.select(tasks.c.seq).where(tasks.c.state == State.QUEUED.value, *between).limit(_LIMIT)
         self.queued_before = self._compile(sa.select(sa.func.count()).select_from(earlier.subquery("earlier")))
         self.active = self._compile(
             sa.select(tasks.c.id, tasks.c.state, tasks.c.attempt)

@@ -172,7 +172,7 @@ class KubernetesBackend:
         held = self._held.get(attempt.key)
         if held is not None and (held.work is not None or held.reported):
             return True
-        if held is None and sum(not one.ended for one in self._held.values()) >= self._options.max_active:
+        if held is None and self._full:
             return False
         held = self._held.setdefault(attempt.key, _Held(attempt.key))
         self._begin(held, self._make, attempt)
@@ -180,10 +180,11 @@ class KubernetesBackend:
 
     def lacks(self, attempt: Attempt) -> str | None:
         """That `max_active` attempts run already."""
-        most = self._options.max_active
-        if sum(not one.ended for one in self._held.values()) < most:
-            return None
-        return f"{most} tasks run already, which is kubernetes.max_active"
+        return f"{self._options.max_active} tasks run already, which is kubernetes.max_active" if self._full else None
+
+    @property
+    def _full(self) -> bool:
+        return sum(not one.ended for one in self._held.values()) >= self._options.max_active
 
     def waits(self, key: AttemptKey) -> str | None:
         """What the taskmaster's pod waits for, or what the taskmaster says that a step waits for."""

@@ -10,9 +10,8 @@ import asyncio
 import dataclasses
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
-from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Event, PersistentVolumeClaim, Pod
 
@@ -63,6 +62,11 @@ def _unless_away(
     return guarded
 
 
+class _EndedJob(NamedTuple):
+    uid: str | None
+    well: bool
+
+
 class JobSteps:
     """A Job for stage-in, for each executor and for stage-out.
 
@@ -87,8 +91,7 @@ class JobSteps:
         self._scene = scene
         self._note = note
         self._earlier = earlier
-        self._succeeded: set[str] = set()
-        self._failed: set[str] = set()
+        self._ended: dict[str, _EndedJob] = {}
 
     @_unless_away
     async def stage_in(self) -> None:
@@ -141,11 +144,13 @@ class JobSteps:
 
         What only has the name of one of ours is somebody else's.
         """
-        for job in await self._jobs():
-            if job.name is not None and job.name not in self._succeeded | self._failed:
+        ours = selector_of(self._options.instance, self._owner.key)
+        steps = {**ours, STEP: ["stage-in", "executor", "stage-out"]}
+        for job in await self._cluster.list_metadata(Job, steps, within=AWAY_SECONDS):
+            if job.name is not None and job.name not in self._ended:
                 await self._cluster.delete(Job, job.name, uid=job.uid, within=AWAY_SECONDS)
         if needs_scratch(self._plan):
-            await self._cluster.delete_all(PersistentVolumeClaim, {**self._ours, STEP: "scratch"}, within=AWAY_SECONDS)
+            await self._cluster.delete_all(PersistentVolumeClaim, {**ours, STEP: "scratch"}, within=AWAY_SECONDS)
 
     async def free_scratch(self) -> None:
         """Remove the Jobs that ended well, since no volume goes while a pod has it, ended or not.
@@ -155,19 +160,11 @@ class JobSteps:
         """
         if not needs_scratch(self._plan):
             return
+        well = [(name, job.uid) for name, job in self._ended.items() if job.well]
         try:
-            jobs = [job for job in await self._jobs() if job.name in self._succeeded]
-            await asyncio.gather(*(self._cluster.delete(Job, job.name or "", uid=job.uid) for job in jobs))
+            await asyncio.gather(*(self._cluster.delete(Job, name, uid=uid) for name, uid in well))
         except ClusterError as error:
             self._note(f"scratch stays as long as what has ended: {error}")
-
-    async def _jobs(self) -> list[ObjectMeta]:
-        steps = {**self._ours, STEP: ["stage-in", "executor", "stage-out"]}
-        return await self._cluster.list_metadata(Job, steps, within=AWAY_SECONDS)
-
-    @property
-    def _ours(self) -> dict[str, str]:
-        return selector_of(self._options.instance, self._owner.key)
 
     def _patience(self, what: str) -> Patience:
         options = self._options
@@ -262,7 +259,7 @@ class JobSteps:
                     patience.renew()
                     started()
                 if seen.ended is not None:
-                    (self._succeeded if seen.ended.exit_code == 0 else self._failed).add(job.metadata.name)
+                    self._ended[job.metadata.name] = _EndedJob(job.metadata.uid, seen.ended.exit_code == 0)
                     return _with_code(seen.ended, begun)
                 wait = self._may_wait(seen, what, patience)
                 if seen.waiting is not None and loop.time() - since >= EXPLAIN_AFTER:

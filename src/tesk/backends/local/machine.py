@@ -55,28 +55,28 @@ class Admission:
 
     def take(self, wanted: Resources) -> bool:
         """Set aside what `wanted` declares, if all of it is free."""
-        if any(more > there - taken + _ROUNDING for _, more, taken, there, _ in self._asked(wanted)):
+        if self._lacking(wanted):
             return False
         self._add(wanted, 1)
         return True
 
     def lacks(self, wanted: Resources) -> str | None:
         """What keeps `wanted` from being taken, in one sentence; None when nothing does."""
-        lacking = [
-            f"{more / unit:.10g} {what}, and {max(0.0, there - taken) / unit:.3g} of {there / unit:.3g} are free"
-            for what, more, taken, there, unit in self._asked(wanted)
-            if more > there - taken + _ROUNDING
-        ]
+        lacking = self._lacking(wanted)
         return f"it needs {'; '.join(lacking)}" if lacking else None
 
-    def _asked(self, wanted: Resources) -> list[tuple[str, float, float, float, float]]:
-        """For each resource that is bounded: its name, what is asked, what is taken, what there is, and the unit."""
-        all_ = (
+    def _lacking(self, wanted: Resources) -> list[str]:
+        """Of each resource of which too little is free: what is asked, what is free and what there is."""
+        asked = (
             ("cpu cores", self._cores(wanted), self.cpu_cores, self.capacity.cpu_cores, 1.0),
             ("GB of memory", wanted.ram_bytes or 0, self.ram_bytes, self.capacity.ram_bytes, _GIGABYTE),
             ("GB of disk", wanted.disk_bytes or 0, self.disk_bytes, self.capacity.disk_bytes, _GIGABYTE),
         )
-        return [(what, more, taken, there, unit) for what, more, taken, there, unit in all_ if there is not None]
+        return [
+            f"{more / unit:.10g} {what}, and {max(0.0, there - taken) / unit:.3g} of {there / unit:.3g} are free"
+            for what, more, taken, there, unit in asked
+            if there is not None and taken + more > there + _ROUNDING
+        ]
 
     def give_back(self, taken: Resources) -> None:
         """The reverse of `take`."""
