@@ -17,7 +17,8 @@ test-slow: $(READY)  ## the tests that take long: thousands of tasks, fifty at o
 
 test-kube: $(READY)  ## the tests on a real cluster: that of KUBECONFIG, or the one that ../shared/kube starts
 	@$(BIN)/python -m tests.kube
-	@$(BIN)/pytest -m kube -n 2 --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/pytest -m 'kube and not crowd' -n 2 --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/pytest -m 'kube and crowd' -n 0 $(PYTEST_ARGS)
 
 test-faults: $(READY)  ## everything that can be taken from a running task, at each step; FAULTS_ARGS='--seed 7'
 	@$(BIN)/python -m tests.kube

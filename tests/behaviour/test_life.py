@@ -201,7 +201,7 @@ def test_a_cancel_that_the_server_did_not_survive_is_carried_out(own_site: NewSi
     assert not running("98214")
 
 
-@pytest.mark.parametrize("count", [10, 50])
+@pytest.mark.parametrize("count", [10, pytest.param(50, marks=pytest.mark.crowd)])
 def test_running_tasks_survive_kill_9(own_site: NewSite, place: Place, count: int) -> None:
     site = own_site(**place.room(50))
     tasks = {}

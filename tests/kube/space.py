@@ -39,7 +39,7 @@ class Space:
         found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-o", "json"))
         return found
 
-    def run_pod(self, name: str, spec: Mapping[str, Any], *, seconds: float = 60.0) -> dict[str, Any]:
+    def run_pod(self, name: str, spec: Mapping[str, Any], *, seconds: float = 120.0) -> dict[str, Any]:
         """A pod that runs once, to its end; the pod, which stays."""
         one = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": self.name}}
         self.cluster.apply(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from tesk.client import Client
 from tests.cli.command import run_tesk
 from tests.kube.cluster import Cluster
+from tests.kube.eventually import until
 from tests.kube.image import BUSYBOX
 from tests.kube.space import Space, new_space
 
@@ -34,13 +36,27 @@ def installed(cluster: Cluster, image: str) -> Iterator[Space]:
 
 
 def ready(space: Space) -> None:
-    """Wait until the Deployment has a server that is ready."""
+    """Wait until the Deployment has a server that is ready, and kube-proxy leads the Service's address to it."""
     space.kubectl("rollout", "status", f"deployment/{NAME}", f"--timeout={SECONDS // 2}s")
+    until(lambda: listens(address(space)), "the Service leads to the server")
+
+
+def address(space: Space) -> str:
+    """Of the Service; this machine reaches it."""
+    return str(space.get("service", NAME)["spec"]["clusterIP"])
+
+
+def listens(host: str) -> bool:
+    try:
+        socket.create_connection((host, 80), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def client(space: Space) -> Client:
-    """Speaks with the Service, which this machine reaches."""
-    return Client(f"http://{space.get('service', NAME)['spec']['clusterIP']}", timeout=20.0, retry=60.0)
+    """Speaks with the Service."""
+    return Client(f"http://{address(space)}", timeout=20.0, retry=60.0)
 
 
 def wait(tes: Client, task: str, *states: str) -> dict[str, Any]:

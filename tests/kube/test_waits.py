@@ -28,7 +28,7 @@ Json = dict[str, Any]
 Known = Callable[[History, str], float | None]
 
 START_TIMEOUT = 60
-QUEUE_TIMEOUT = 12
+QUEUE_TIMEOUT = 30  # as many tasks as here take a while to begin
 SOON = 10.0
 """Seconds after which a user must know what the cluster knows."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -97,6 +99,23 @@ async def test_a_result_that_is_too_long_for_the_message_is_read_from_the_log() 
             await made.after(made.steps.stage_in(), IN, "filer", log=told)
 
 
+async def test_a_result_that_comes_to_the_log_after_the_filers_end_is_waited_for() -> None:
+    async with world() as cluster, taskmaster(cluster) as made:
+        cluster.late_logs[f"{OUT}-pod"] = f"{line(FilerResult(out=StageOut()))}\n".encode()
+        await made.after(made.steps.stage_out(), OUT, "filer", log=b"moving\n")
+
+
+async def test_streams_that_come_to_the_log_after_the_executors_end_are_waited_for() -> None:
+    end = '{"exit_code": 0, "start": "t1", "end": "t2"}'
+    kept = {"size": 4, "head": base64.b64encode(b"err\n").decode(), "tail": ""}
+    record = json.dumps({"stdout": {"size": 0, "head": "", "tail": ""}, "stderr": kept})
+    async with world() as cluster, taskmaster(cluster) as made:
+        cluster.late_logs[f"{FIRST}-pod"] = f"E err\nR {record}\n".encode()
+        ran = await made.after(made.steps.execute(0, lambda: None), FIRST, "executor", message=end, log=b"E e")
+        assert ran.end.stderr == "err\n"
+        assert made.notes == []
+
+
 async def test_a_filers_end_that_comes_together_with_its_pods_end_counts() -> None:
     told = line(FilerResult(out=StageOut()))
     async with world() as cluster, taskmaster(cluster) as made:
@@ -108,7 +127,8 @@ async def test_a_filers_end_that_comes_together_with_its_pods_end_counts() -> No
             await running
 
 
-async def test_a_filer_that_ended_well_and_told_nothing_is_no_success() -> None:
+async def test_a_filer_that_ended_well_and_told_nothing_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tesk.backends.kubernetes.steps.LATE_LOG_SECONDS", 0.2)
     async with world() as cluster, taskmaster(cluster) as made:
         with pytest.raises(AttemptLost, match="its result was lost"):
             await made.after(made.steps.stage_out(), OUT, "filer")

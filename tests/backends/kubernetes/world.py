@@ -29,6 +29,8 @@ class World:
         self.api: FakeApi
         self.objects: dict[tuple[str, str], Json] = {}
         self.logs: dict[str, bytes] = {}
+        self.late_logs: dict[str, bytes] = {}
+        """What stands in a pod's log only when it is read once more."""
         self.refusals: dict[tuple[str, str], Json] = {}
         """What is answered to a method on a plural instead of doing it."""
         self._numbers = itertools.count(1)
@@ -128,6 +130,8 @@ class World:
         await reply.begin()
         await reply.raw(self.logs.get(pod, b""))
         await reply.end()
+        if pod in self.late_logs:
+            self.logs[pod] = self.late_logs.pop(pod)
 
     async def _watch(self, plural: str, asked: Asked, reply: Reply) -> None:
         queue: asyncio.Queue[Json] = asyncio.Queue()

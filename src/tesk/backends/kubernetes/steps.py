@@ -23,6 +23,7 @@ from tesk.backends.kubernetes.mounted import Handout
 from tesk.backends.kubernetes.names import Phase, claim_name, executor_name, filer_name
 from tesk.backends.kubernetes.objects import make_executor_job, make_filer_job, make_scratch_claim, needs_scratch
 from tesk.backends.kubernetes.observation import Ended, Observation, Waiting
+from tesk.backends.kubernetes.pace import Backoff
 from tesk.backends.kubernetes.patience import EXPLAIN_AFTER, Patience
 from tesk.backends.kubernetes.refusals import refused
 from tesk.backends.kubernetes.result import FilerResult, read_result
@@ -37,9 +38,13 @@ __all__ = ["AWAY_SECONDS", "JobSteps"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 AWAY_SECONDS = 900.0
 """How long the API server may be away before the taskmaster leaves its work to a successor."""
+
+LATE_LOG_SECONDS = 15.0
+"""How long after a container's end its log may lack what the container surely wrote."""
 
 _LOG_SECONDS = 60.0
 _MOST_LOG_BYTES = 32 << 20
@@ -123,7 +128,7 @@ class JobSteps:
         said = read_end(ended.message)
         if said is not None and said.fault:
             raise StepFailed(f"{what}: {said.fault}")
-        stdout, stderr = await self._streams(job)
+        stdout, stderr = await self._streams(job, recorded=said is not None)
         start = (said.start if said else None) or ended.start or now()
         end = ExecutorEnd(start, (said.end if said else None) or ended.end or now(), ended.exit_code, stdout, stderr)
         return ExecutorResult(end, self._problem(ended, said), said.usage if said else None)
@@ -222,8 +227,8 @@ class JobSteps:
         ended = await self._end_of(job, "filer", what, patience)
         # a pod that is being deleted takes its log with it; the message came with its end
         log, result = None, read_result(ended.message.encode() + b"\n")
-        if result is None and (log := await self._log(job, "filer")) is not None:
-            result = read_result(log)
+        if result is None:
+            result, log = await self._find(job, "filer", read_result, surely=ended.exit_code == 0)
         if result is not None and ended.exit_code == 0:
             return result
         if ended.exit_code == 0:
@@ -293,19 +298,47 @@ class JobSteps:
             return f"it needed more memory{allowed}"
         return ended.problem or (said.problem if said else None)
 
-    async def _streams(self, job: Job) -> tuple[str, str]:
-        """The excerpts of an executor's stdout and stderr."""
+    async def _streams(self, job: Job, *, recorded: bool) -> tuple[str, str]:
+        """The excerpts of an executor's stdout and stderr.
+
+        `recorded`: its launcher came to its end, so that the log ends with its record.
+        """
         limit = self._options.log_bytes
-        log = await self._log(job, "executor", tail_lines=record_lines(limit))
+        kept, log = await self._find(
+            job, "executor", lambda log: read_record(log, limit), surely=recorded, tail_lines=record_lines(limit)
+        )
         if log is None:
             self._note("the streams of an executor were lost with its pod")
             return "", ""
-        kept = read_record(log, limit)
         if kept is not None:
             return kept
+        if recorded:
+            self._note("the streams of an executor lack their end, which never came to its pod's log")
         # The launcher was killed together with the command: what reached the log is what there is.
         log = await self._log(job, "executor") or b""
         return excerpt(unframe(log, "stdout"), limit), excerpt(unframe(log, "stderr"), limit)
+
+    async def _find(
+        self,
+        job: Job,
+        container: str,
+        read: Callable[[bytes], T | None],
+        *,
+        surely: bool,
+        tail_lines: int | None = None,
+    ) -> tuple[T | None, bytes | None]:
+        """What `read` finds in the log of the newest pod of `job`, and the log; None and None when that is gone.
+
+        What is `surely` there is waited for: on a busy node the last of a log comes after its container's end.
+        """
+        loop = asyncio.get_running_loop()
+        deadline, again = loop.time() + LATE_LOG_SECONDS, Backoff(0.1, 1.0)
+        while True:
+            log = await self._log(job, container, tail_lines=tail_lines)
+            found = None if log is None else read(log)
+            if log is None or found is not None or not surely or loop.time() > deadline:
+                return found, log
+            await asyncio.sleep(again.next())
 
     async def _log(self, job: Job, container: str, *, tail_lines: int | None = None) -> bytes | None:
         """What the newest pod of `job` has written; None when it is gone."""
