@@ -13,6 +13,8 @@
 
 /* A name of SHOWN bytes, all of which JSON escapes, in two sentences: still below 4 KiB. */
 enum { SHOWN = 240 };
+/* Streams of so many bytes together are told here, too: in base64 they leave room for a sentence. */
+enum { TOLD = 1500, TOLD_ROOM = TOLD / 3 * 4 + 200 };
 
 int open_end(const char *path)
 {
@@ -99,7 +101,20 @@ static void add_time(struct text *text, const char *key, int64_t when)
     add(text, ",\"%s\":\"%s.%03dZ\"", key, day, (int)(when % 1000));
 }
 
-void write_end(int file, const struct end *end)
+static struct text *recorded;
+
+static void add_record(const void *data, size_t size)
+{
+    add(recorded, "%.*s", (int)size, (const char *)data);
+}
+
+static bool is_small(const struct stream streams[2])
+{
+    return streams[0].size <= streams[0].head_room && streams[1].size <= streams[1].head_room &&
+           streams[0].size + streams[1].size <= TOLD;
+}
+
+void write_end(int file, const struct end *end, const struct stream streams[2])
 {
     struct text text = {.size = 0};
     add(&text, "{\"exit_code\":%d", end->code);
@@ -109,8 +124,14 @@ void write_end(int file, const struct end *end)
     add_sentence(&text, "fault", end->fault);
     if (end->out_of_memory)
         add(&text, ",\"oom\":true");
-    add(&text, ",\"usage\":{\"peak_memory_bytes\":%lld,\"user_cpu_ms\":%lld,\"system_cpu_ms\":%lld}}\n",
+    add(&text, ",\"usage\":{\"peak_memory_bytes\":%lld,\"user_cpu_ms\":%lld,\"system_cpu_ms\":%lld}",
         (long long)end->peak_memory_bytes, (long long)end->user_cpu_ms, (long long)end->system_cpu_ms);
+    if (is_small(streams) && text.size + TOLD_ROOM < sizeof text.bytes) {
+        add(&text, ",\"streams\":");
+        recorded = &text;
+        put_record(add_record, streams);
+    }
+    add(&text, "}\n");
     /* The command may have written there, too. Where it cannot be written, the container's exit code must do. */
     if (file >= 0 && ftruncate(file, 0) == 0 && pwrite(file, text.bytes, text.size, 0) < 0)
         fprintf(stderr, "launcher: how it ended cannot be written: %s\n", strerror(errno));

@@ -39,7 +39,6 @@ int start_command(char **command, const int files[3], struct end *end);
 
 /* end.c */
 int open_end(const char *path);
-void write_end(int file, const struct end *end);
 int64_t count_oom_kills(void); /* in our own cgroup so far, or -1 where that cannot be known */
 /* `text` short enough for a sentence; overwritten by the next call. */
 const char *shown(const char *text);
@@ -73,7 +72,11 @@ void stream_open(struct stream *stream, size_t log_bytes, struct end *end);
 size_t stream_move(struct stream *stream, size_t limit, struct end *end); /* bytes moved; 0 when it is over */
 void stream_drain(struct stream *stream, struct end *end);                /* what is in the pipe now, and no more */
 void stream_flush(struct stream *stream);                                 /* a piece without a newline goes out */
+/* What is kept of both, in JSON, given to `out` in parts. */
+typedef void put(const void *data, size_t size);
+void put_record(put *out, const struct stream streams[2]);
 void log_record(const struct stream streams[2]);
+void write_end(int file, const struct end *end, const struct stream streams[2]); /* end.c; short streams go along */
 int64_t now_ms(void);
 
 /* install.c */

@@ -173,7 +173,7 @@ int run(const struct options *options)
     if (!end.finish)
         end.finish = clock_ms();
     measure(&end);
-    write_end(told, &end);
+    write_end(told, &end, streams);
     log_record(streams);
     log_drain();
     /* A task whose output is not all there never looks like a success. */

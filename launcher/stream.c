@@ -148,39 +148,39 @@ struct base64 {
     size_t count; /* of bytes in bits */
 };
 
-static void put_digits(unsigned bits, size_t bytes)
+static void put_digits(put *out, unsigned bits, size_t bytes)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     char four[4] = "====";
     for (size_t one = 0; one <= bytes; one++)
         four[one] = digits[bits >> (18 - 6 * one) & 63];
-    log_put(four, sizeof four);
+    out(four, sizeof four);
 }
 
-static void base64_put(struct base64 *coder, const char *data, size_t size)
+static void base64_put(put *out, struct base64 *coder, const char *data, size_t size)
 {
     for (size_t at = 0; at < size; at++) {
         coder->bits |= (unsigned)(unsigned char)data[at] << (16 - 8 * coder->count);
         if (++coder->count == 3) {
-            put_digits(coder->bits, 3);
+            put_digits(out, coder->bits, 3);
             *coder = (struct base64){0};
         }
     }
 }
 
-static void base64_end(struct base64 *coder)
+static void base64_end(put *out, struct base64 *coder)
 {
     if (coder->count > 0)
-        put_digits(coder->bits, coder->count);
+        put_digits(out, coder->bits, coder->count);
     *coder = (struct base64){0};
 }
 
-static void put_text(const char *text)
+static void put_text(put *out, const char *text)
 {
-    log_put(text, strlen(text));
+    out(text, strlen(text));
 }
 
-static void record(const struct stream *stream)
+static void put_stream(put *out, const struct stream *stream)
 {
     struct base64 coder = {0};
     bool whole = stream->size <= stream->head_room + stream->tail_room;
@@ -188,26 +188,33 @@ static void record(const struct stream *stream)
     uint64_t after = stream->size - head;
     char start[64];
     snprintf(start, sizeof start, "\"%s\":{\"size\":%llu,\"head\":\"", stream->name, (unsigned long long)stream->size);
-    put_text(start);
-    base64_put(&coder, stream->head, head);
+    put_text(out, start);
+    base64_put(out, &coder, stream->head, head);
     if (whole)
-        base64_put(&coder, stream->tail, (size_t)after);
-    base64_end(&coder);
-    put_text("\",\"tail\":\"");
+        base64_put(out, &coder, stream->tail, (size_t)after);
+    base64_end(out, &coder);
+    put_text(out, "\",\"tail\":\"");
     if (!whole && stream->tail_room > 0) {
         size_t oldest = (size_t)(after % stream->tail_room);
-        base64_put(&coder, stream->tail + oldest, stream->tail_room - oldest);
-        base64_put(&coder, stream->tail, oldest);
-        base64_end(&coder);
+        base64_put(out, &coder, stream->tail + oldest, stream->tail_room - oldest);
+        base64_put(out, &coder, stream->tail, oldest);
+        base64_end(out, &coder);
     }
-    put_text("\"}");
+    put_text(out, "\"}");
+}
+
+void put_record(put *out, const struct stream streams[2])
+{
+    put_text(out, "{");
+    put_stream(out, &streams[0]);
+    put_text(out, ",");
+    put_stream(out, &streams[1]);
+    put_text(out, "}");
 }
 
 void log_record(const struct stream streams[2])
 {
-    put_text("R {");
-    record(&streams[0]);
-    put_text(",");
-    record(&streams[1]);
-    put_text("}\n");
+    put_text(log_put, "R ");
+    put_record(log_put, streams);
+    put_text(log_put, "\n");
 }

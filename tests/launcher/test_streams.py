@@ -179,6 +179,23 @@ def test_the_record_has_head_and_tail(run: Runner, probe: Path, tmp_path: Path, 
     assert ran.kept[0] == f"{head}\n[... {size - log_bytes} bytes left out ...]\n{tail}"
 
 
+@pytest.mark.parametrize("sizes", [(0, 0), (3, 0), (0, 4), (750, 750), (1499, 1)])
+def test_short_streams_are_told_with_the_end(run: Runner, sizes: tuple[int, int]) -> None:
+    out, err = ("\\377" + one * (size - 1) if size else "" for one, size in zip("oe", sizes, strict=True))
+    ran = run("sh", "-c", f"printf '{out}'; printf '{err}' >&2; exit 3")
+    assert ran.end is not None
+    assert ran.end.exit_code == 3
+    assert ran.end.streams == ran.kept
+
+
+@pytest.mark.parametrize(("sizes", "log_bytes"), [((1500, 1), 65536), ((0, 100_000), 65536), ((6, 0), 10)])
+def test_longer_streams_are_in_the_log_alone(run: Runner, sizes: tuple[int, int], log_bytes: int) -> None:
+    ran = run("sh", "-c", "yes | head -c {}; yes | head -c {} >&2".format(*sizes), log_bytes=log_bytes)
+    assert ran.end is not None
+    assert ran.end.streams is None
+    assert ran.kept is not None
+
+
 def test_the_record_of_a_stream_that_came_in_small_pieces_is_right(run: Runner) -> None:
     ran = run("sh", "-c", "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done", log_bytes=1000)
     text = ran.stdout.decode()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import ssl
 import stat
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 import yaml
 from lightkube import SingleConfig
@@ -14,6 +17,7 @@ from lightkube.config import models
 from lightkube.resources.core_v1 import ConfigMap
 from tests.backends.kubernetes.fake_api import Asked, Reply, config_map, fake_api, status
 
+from tesk.backends.kubernetes.account import FileToken, open_http
 from tesk.backends.kubernetes.cluster import Cluster
 from tesk.backends.kubernetes.connection import find_config, open_client
 from tesk.backends.kubernetes.errors import NoCluster
@@ -40,6 +44,7 @@ def account(tmp_path: Path) -> Path:
     directory.mkdir()
     (directory / "token").write_text("pod-token")
     (directory / "namespace").write_text("pods-own\n")
+    shutil.copy(certifi.where(), directory / "ca.crt")
     return directory
 
 
@@ -47,22 +52,46 @@ POD = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
 
 
 def test_pod_uses_its_own_account_and_namespace(account: Path) -> None:
-    found = find_config(None, None, environ=POD, account=account)
-    assert (found.cluster.server, found.namespace) == ("https://[fd00::1]:443", "pods-own")
-    assert found.user is not None
-    assert found.user.token_file == str(account / "token")
+    found = Cluster.connect(environ=POD, account=account)
+    assert (found.api.server, found.namespace) == ("https://[fd00::1]", "pods-own")
 
 
 def test_named_file_goes_before_the_pods_account(tmp_path: Path, account: Path) -> None:
     named = kubeconfig(tmp_path / "named", "one")
-    assert find_config(str(named), None, environ=POD, account=account).namespace == "of-one"
+    assert Cluster.connect(str(named), environ=POD, account=account).namespace == "of-one"
+
+
+@pytest.mark.parametrize("missing", ["namespace", "ca.crt"])
+def test_an_account_without_its_files_is_told(account: Path, missing: str) -> None:
+    (account / missing).unlink()
+    with pytest.raises(NoCluster, match="service account in"):
+        Cluster.connect(environ=POD, account=account)
+
+
+async def test_a_token_that_the_kubelet_renewed_is_read_again(account: Path) -> None:
+    seen = []
+
+    async def once_refused(asked: Asked, reply: Reply) -> None:
+        seen.append(asked.headers["authorization"])
+        if len(seen) == 1:
+            (account / "token").write_text("renewed")
+            await reply.send(status(401, "Unauthorized"), 401)
+        else:
+            await reply.send(config_map("one"))
+
+    async with fake_api(once_refused, once_refused, once_refused) as api:
+        http = open_http(api.url, ssl.create_default_context(), FileToken(account / "token"))
+        async with Cluster(http, "here", Pace(1000.0, 1000)) as cluster:
+            for _ in range(2):
+                assert await cluster.get(ConfigMap, "one") is not None
+    assert seen == ["Bearer pod-token", "Bearer renewed", "Bearer renewed"]
 
 
 def test_files_of_the_variable_are_merged_and_the_first_wins(tmp_path: Path) -> None:
     first = kubeconfig(tmp_path / "a" / "config", "one", cluster={"certificate-authority": "ca.crt"})
     second = kubeconfig(tmp_path / "b" / "config", "two", user={"client-certificate": "me.crt"})
     environ = {"KUBECONFIG": f"{first}:{tmp_path / 'absent'}:{second}"}
-    one, two = (find_config(None, context, environ=environ, account=tmp_path) for context in (None, "two"))
+    one, two = (find_config(None, context, environ=environ) for context in (None, "two"))
     assert (one.namespace, two.namespace) == ("of-one", "of-two")
     assert one.cluster.certificate_auth == str(tmp_path / "a" / "ca.crt")
     assert two.user is not None
@@ -71,7 +100,7 @@ def test_files_of_the_variable_are_merged_and_the_first_wins(tmp_path: Path) -> 
 
 def test_home_is_the_last_place_to_look(tmp_path: Path) -> None:
     kubeconfig(tmp_path / ".kube" / "config", "home")
-    assert find_config(None, None, environ={"HOME": str(tmp_path)}, account=tmp_path).namespace == "of-home"
+    assert find_config(None, None, environ={"HOME": str(tmp_path)}).namespace == "of-home"
 
 
 @pytest.mark.parametrize(
@@ -93,13 +122,13 @@ def test_kubeconfig_that_does_not_serve_is_told(
     if text is not None:
         path.write_text(text)
     with pytest.raises(NoCluster, match=sentence):
-        find_config(str(path), context, environ={}, account=tmp_path)
+        find_config(str(path), context, environ={})
 
 
 def test_missing_authority_file_is_told(tmp_path: Path) -> None:
     path = kubeconfig(tmp_path / "config", "one", cluster={"certificate-authority": "absent.crt"})
     with pytest.raises(NoCluster, match=r"https://one\.test"):
-        open_client(find_config(str(path), None, environ={}, account=tmp_path))
+        open_client(find_config(str(path), None, environ={}))
 
 
 def plugin(tmp_path: Path, script: str, version: str = "v1") -> models.User:
@@ -185,7 +214,7 @@ def test_plugin_of_an_unknown_version_is_told(tmp_path: Path) -> None:
 def test_plugin_beside_its_kubeconfig_is_found(tmp_path: Path) -> None:
     user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "./bin/login"}}
     path = kubeconfig(tmp_path / "config", "one", user=user)
-    found = find_config(str(path), None, environ={}, account=tmp_path).user
+    found = find_config(str(path), None, environ={}).user
     assert found is not None
     assert found.exec is not None
     assert Path(found.exec.command) == tmp_path / "bin" / "login"

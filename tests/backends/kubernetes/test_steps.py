@@ -116,6 +116,15 @@ async def test_streams_that_come_to_the_log_after_the_executors_end_are_waited_f
         assert made.notes == []
 
 
+async def test_short_streams_come_with_the_end_and_no_log_is_read() -> None:
+    streams = '"stdout": {"size": 3, "head": "b3V0", "tail": ""}, "stderr": {"size": 0, "head": "", "tail": ""}'
+    end = f'{{"exit_code": 0, "start": "t1", "end": "t2", "streams": {{{streams}}}}}'
+    async with world() as cluster, taskmaster(cluster) as made:
+        ran = await made.after(made.steps.execute(0, lambda: None), FIRST, "executor", message=end)
+        assert (ran.end.stdout, ran.end.stderr) == ("out", "")
+        assert not [one for one in cluster.api.asked if one.path.endswith("/log")]
+
+
 async def test_a_filers_end_that_comes_together_with_its_pods_end_counts() -> None:
     told = line(FilerResult(out=StageOut()))
     async with world() as cluster, taskmaster(cluster) as made:

@@ -14,11 +14,11 @@ from typing import Generic, Protocol, TypeVar
 
 import httpx2
 import msgspec
-from lightkube import ConfigError
+from lightkube.core.exceptions import ConfigError
 from lightkube.core.resource import ApiInfo, NamespacedResource
 from lightkube.models.meta_v1 import ObjectMeta, Status
 
-from tesk.backends.kubernetes.connection import CONNECT_SECONDS, SILENCE_SECONDS
+from tesk.backends.kubernetes.account import CONNECT_SECONDS, SILENCE_SECONDS
 from tesk.backends.kubernetes.errors import ClusterError, Expired, Gone, Refused, Unreachable
 from tesk.backends.kubernetes.pace import Deadline, Pace
 

@@ -16,8 +16,8 @@ from lightkube.core.selector import build_selector
 from lightkube.models.meta_v1 import DeleteOptions, ObjectMeta, Preconditions
 from lightkube.resources.core_v1 import Pod
 
+from tesk.backends.kubernetes.account import ACCOUNT, find_account, in_pod
 from tesk.backends.kubernetes.api import Api, Call, Kind, Listed, decode, kind_of, path_of
-from tesk.backends.kubernetes.connection import find_config, open_client
 from tesk.backends.kubernetes.errors import Expired, Gone, NameTaken, Refused, StillThere
 from tesk.backends.kubernetes.labels import ATTEMPT, EXECUTOR, STEP, TASK
 from tesk.backends.kubernetes.options import KubernetesOptions
@@ -72,17 +72,22 @@ class Cluster:
         qps: float = 50.0,
         burst: int = 100,
         environ: Mapping[str, str] | None = None,
-        account: Path | None = None,
+        account: Path = ACCOUNT,
     ) -> Cluster:
-        """Find the cluster (see `find_config`) and make a client for it; nothing is sent yet.
+        """Find the cluster and make a client for it; nothing is sent yet.
 
-        Without `namespace` it is the pod's own, or the context's. `account` is where a pod has its service account.
-        Raises NoCluster.
+        In a pod it is that of the pod's own service account, in `account`, unless a kubeconfig or a context is named;
+        else see `find_config`. Without `namespace` it is the pod's own, or the context's. Raises NoCluster.
         """
         environ = os.environ if environ is None else environ
-        where = {} if account is None else {"account": account}
-        config = find_config(kubeconfig, context, environ=environ, **where)
-        return cls(open_client(config, environ), namespace or config.namespace, Pace(qps, burst))
+        if kubeconfig is None and context is None and in_pod(environ, account):
+            client, own = find_account(environ, account)
+        else:
+            from tesk.backends.kubernetes.connection import find_config, open_client
+
+            config = find_config(kubeconfig, context, environ=environ)
+            client, own = open_client(config, environ), config.namespace
+        return cls(client, namespace or own, Pace(qps, burst))
 
     @classmethod
     def of_site(cls, options: KubernetesOptions) -> Cluster:

@@ -1,4 +1,4 @@
-"""Where the cluster is and who we are there: a pod's own account, or a kubeconfig; and the HTTP client for it."""
+"""Where the cluster is and who we are there, as a kubeconfig says."""
 
 from __future__ import annotations
 
@@ -15,35 +15,23 @@ from lightkube import ConfigError, KubeConfig, SingleConfig
 from lightkube.config import models
 from lightkube.config.client_adapter import user_auth, verify_cluster
 
-from tesk import __version__
+from tesk.backends.kubernetes.account import open_http
 from tesk.backends.kubernetes.credentials import PluginToken
 from tesk.backends.kubernetes.errors import NoCluster
 
 __all__ = ["find_config", "open_client"]
 
-_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _FILES_IN_ENTRIES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
-_KEPT_CONNECTIONS = 100
-_KEPT_SECONDS = 60.0
-
-CONNECT_SECONDS = 5.0
-SILENCE_SECONDS = 20.0
 
 
 def find_config(
-    kubeconfig: str | None,
-    context: str | None,
-    *,
-    environ: Mapping[str, str] = os.environ,
-    account: Path = _ACCOUNT,
+    kubeconfig: str | None, context: str | None, *, environ: Mapping[str, str] = os.environ
 ) -> SingleConfig:
     """The cluster, the user and the namespace to work with.
 
-    In this order: the file or context that is named; in a pod, the pod's own service account; the files of
-    `$KUBECONFIG`, merged as kubectl merges them; `~/.kube/config`. Raises NoCluster.
+    In this order: the file that is named; the files of `$KUBECONFIG`, merged as kubectl merges them; `~/.kube/config`.
+    Raises NoCluster.
     """
-    if kubeconfig is None and context is None and _in_pod(environ, account):
-        return _of_account(environ, account)
     named = kubeconfig or environ.get("KUBECONFIG") or str(Path(environ.get("HOME", "~")) / ".kube" / "config")
     paths = [Path(path).expanduser() for path in named.split(os.pathsep) if path]
     try:
@@ -55,10 +43,7 @@ def find_config(
 
 
 def open_client(config: SingleConfig, environ: Mapping[str, str] = os.environ) -> httpx2.AsyncClient:
-    """An HTTP client that trusts and is trusted by the cluster of `config`. Raises NoCluster.
-
-    A token from a file is read again when the server refuses it: the kubelet renews it about every hour.
-    """
+    """An HTTP client that trusts and is trusted by the cluster of `config`. Raises NoCluster."""
     user = config.user or models.User()
     try:
         verify = verify_cluster(config.cluster, user, config.abs_file)
@@ -68,36 +53,7 @@ def open_client(config: SingleConfig, environ: Mapping[str, str] = os.environ) -
             auth = user_auth(user)
     except (ConfigError, OSError, ssl.SSLError, ValueError) as error:
         raise NoCluster(f"cannot use what the kubeconfig says of {config.cluster.server}: {error}") from error
-    return httpx2.AsyncClient(
-        base_url=config.cluster.server,
-        verify=verify,
-        auth=auth,
-        timeout=httpx2.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS, pool=None),
-        limits=httpx2.Limits(
-            max_connections=None, max_keepalive_connections=_KEPT_CONNECTIONS, keepalive_expiry=_KEPT_SECONDS
-        ),
-        headers={"user-agent": f"tesk/{__version__}", "accept": "application/json"},
-        follow_redirects=False,
-    )
-
-
-def _in_pod(environ: Mapping[str, str], account: Path) -> bool:
-    return bool(environ.get("KUBERNETES_SERVICE_HOST")) and (account / "token").is_file()
-
-
-def _of_account(environ: Mapping[str, str], account: Path) -> SingleConfig:
-    host, port = environ["KUBERNETES_SERVICE_HOST"], environ.get("KUBERNETES_SERVICE_PORT", "443")
-    address = f"[{host}]" if ":" in host else host
-    try:
-        namespace = (account / "namespace").read_text().strip()
-    except OSError as error:
-        raise NoCluster(f"this pod's service account does not say its namespace: {error}") from error
-    return SingleConfig(
-        "pod",
-        models.Context("pod", "pod", namespace),
-        models.Cluster(f"https://{address}:{port}", certificate_auth=str(account / "ca.crt")),
-        models.User(token_file=str(account / "token")),
-    )
+    return open_http(config.cluster.server, verify, auth)
 
 
 def _merged(paths: Sequence[Path]) -> dict[str, Any]:

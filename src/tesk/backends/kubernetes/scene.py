@@ -56,6 +56,10 @@ class Scene:
         """Whether the cluster can be seen now; else what is known is old."""
         return self._jobs.synced and self._pods.synced
 
+    def has(self, job: str) -> bool:
+        """Whether there was a Job `job` when the watch last told."""
+        return job in self._jobs.objects
+
     @property
     def moved(self) -> asyncio.Event:
         """Set at the next change; take it before you look."""
@@ -86,18 +90,28 @@ class Scene:
         return observe(now, self.pods_of(job), claims[0] if claims else None, events, container=container)
 
     async def explain(self, job: Job) -> None:
-        """From now on, watch what tells why `job` does not start."""
-        assert job.metadata is not None
+        """From now on, watch what tells why `job` does not start, as far as it has come."""
+        for uid in await self._to_be_asked(job):
+            if uid and uid not in self._events:
+                fields = {"involvedObject.uid": uid}
+                self._events[uid] = Watch(
+                    self._cluster, Event, {}, fields=fields, keep=_whole, tell=self._told, list_first=False
+                )
+                await self._begin(self._events[uid])
+
+    async def _to_be_asked(self, job: Job) -> list[str | None]:
+        """The uids of the objects whose events tell of `job`: of the Job without a pod, then of its newest pod; and of
+        the volume claim, for which a pod may have no node yet.
+        """
+        pod = next(iter(self.pods_of(job)), None)
+        if pod is None or pod.metadata is None:
+            return [job.metadata.uid if job.metadata else None]
+        if pod.spec is not None and pod.spec.nodeName:
+            return [pod.metadata.uid]
         if self._claims is None:
             self._claims = Watch(self._cluster, PersistentVolumeClaim, self._labels, keep=_whole, tell=self._told)
             await self._begin(self._claims)
-        claims = [claim.metadata.uid for claim in self._claims.objects.values() if claim.metadata]
-        pods = [pod.metadata.uid for pod in self.pods_of(job) if pod.metadata]
-        for uid in (job.metadata.uid, *pods, *claims):
-            if uid and uid not in self._events:
-                fields = {"involvedObject.uid": uid}
-                self._events[uid] = Watch(self._cluster, Event, {}, fields=fields, keep=_whole, tell=self._told)
-                await self._begin(self._events[uid])
+        return [pod.metadata.uid, *(one.metadata.uid for one in self._claims.objects.values() if one.metadata)]
 
     async def claim_is_gone(self, name: str) -> bool:
         """Whether the volume claim was deleted, or is being deleted."""

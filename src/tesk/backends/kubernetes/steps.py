@@ -12,11 +12,12 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
+from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Event, PersistentVolumeClaim, Pod
 
 from tesk.backends.excerpt import excerpt
-from tesk.backends.kubernetes.cluster import Cluster
+from tesk.backends.kubernetes.cluster import Cluster, Selector
 from tesk.backends.kubernetes.errors import ClusterError, Gone, NameTaken, Refused, StillThere
 from tesk.backends.kubernetes.labels import STEP, selector_of
 from tesk.backends.kubernetes.mounted import Handout
@@ -96,6 +97,10 @@ class JobSteps:
         self._scene = scene
         self._note = note
         self._earlier = earlier
+        key, count = handout.owner.key, len(handout.plan.executors)
+        steps = (filer_name(key, "in"), *(executor_name(key, index) for index in range(count)), filer_name(key, "out"))
+        self._succeeds = earlier is not None or any(map(scene.has, steps))  # one that was killed before it reported
+        self._made: dict[str, Job | PersistentVolumeClaim] = {}
         self._ended: dict[str, _EndedJob] = {}
 
     @_unless_away
@@ -104,7 +109,7 @@ class JobSteps:
         if not needs_scratch(self._plan) or self._underway:
             return
         patience = self._patience("stage-in")
-        if await self._cluster.get(Job, filer_name(self._owner.key, "in"), within=AWAY_SECONDS) is None:
+        if not self._scene.has(filer_name(self._owner.key, "in")):
             await self._make(make_scratch_claim(self._owner, self._plan, self._options), "its volume claim", patience)
         result = await self._filer("in", patience)
         if result.problems:
@@ -128,7 +133,8 @@ class JobSteps:
         said = read_end(ended.message)
         if said is not None and said.fault:
             raise StepFailed(f"{what}: {said.fault}")
-        stdout, stderr = await self._streams(job, recorded=said is not None)
+        told = said.streams if said is not None else None
+        stdout, stderr = told or await self._streams(job, recorded=said is not None)
         start = (said.start if said else None) or ended.start or now()
         end = ExecutorEnd(start, (said.end if said else None) or ended.end or now(), ended.exit_code, stdout, stderr)
         return ExecutorResult(end, self._problem(ended, said), said.usage if said else None)
@@ -150,12 +156,18 @@ class JobSteps:
         What only has the name of one of ours is somebody else's.
         """
         ours = selector_of(self._options.instance, self._owner.key)
-        steps = {**ours, STEP: ["stage-in", "executor", "stage-out"]}
-        for job in await self._cluster.list_metadata(Job, steps, within=AWAY_SECONDS):
-            if job.name is not None and job.name not in self._ended:
-                await self._cluster.delete(Job, job.name, uid=job.uid, within=AWAY_SECONDS)
+        jobs, claims = await self._left(Job, {**ours, STEP: ["stage-in", "executor", "stage-out"]}), []
         if needs_scratch(self._plan):
-            await self._cluster.delete_all(PersistentVolumeClaim, {**ours, STEP: "scratch"}, within=AWAY_SECONDS)
+            claims = await self._left(PersistentVolumeClaim, {**ours, STEP: "scratch"})
+        for kind, metadata in [(Job, one) for one in jobs] + [(PersistentVolumeClaim, one) for one in claims]:
+            if metadata.name is not None and metadata.name not in self._ended:
+                await self._cluster.delete(kind, metadata.name, uid=metadata.uid, within=AWAY_SECONDS)
+
+    async def _left(self, kind: type[Job | PersistentVolumeClaim], labels: Selector) -> list[ObjectMeta]:
+        """What was made of `kind`: where no predecessor left anything, it is what we made."""
+        if not self._succeeds:
+            return [one.metadata for one in self._made.values() if isinstance(one, kind) and one.metadata is not None]
+        return await self._cluster.list_metadata(kind, labels, within=AWAY_SECONDS)
 
     async def free_scratch(self) -> None:
         """Remove the Jobs that ended well, since no volume goes while a pod has it, ended or not.
@@ -205,6 +217,7 @@ class JobSteps:
         while True:
             try:
                 made = await self._cluster.create(wanted, within=AWAY_SECONDS)
+                self._made[wanted.metadata.name] = made
                 patience.renew()
                 return made
             except NameTaken as error:

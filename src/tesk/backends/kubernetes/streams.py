@@ -32,7 +32,7 @@ class LauncherEnd:
 
     `problem` is a sentence about the command where the exit code alone does not tell (it was not found); `fault` one
     about the machine (a full disk), with which no exit code makes a success. `oom` says that the command failed and
-    that the kernel killed a process of it for want of memory.
+    that the kernel killed a process of it for want of memory. `streams` are stdout and stderr, where both are short.
     """
 
     exit_code: int
@@ -42,6 +42,7 @@ class LauncherEnd:
     fault: str | None = None
     oom: bool = False
     usage: Usage | None = None
+    streams: tuple[str, str] | None = None
 
 
 class Unframer:
@@ -125,7 +126,7 @@ def read_end(message: str) -> LauncherEnd | None:
     """How the command ended, from the container's termination message; None when the launcher did not write it."""
     try:
         raw = json.loads(message)
-        usage = raw.get("usage")
+        usage, streams = raw.get("usage"), raw.get("streams")
         return LauncherEnd(
             exit_code=_number(raw["exit_code"]),
             start=_sentence(raw["start"]),
@@ -134,9 +135,14 @@ def read_end(message: str) -> LauncherEnd | None:
             fault=_sentence(raw["fault"]) if "fault" in raw else None,
             oom=raw.get("oom") is True,
             usage=Usage(**{key: _number(usage[key]) for key in Usage.__slots__}) if usage else None,
+            streams=(_whole(streams["stdout"]), _whole(streams["stderr"])) if streams else None,
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
+
+
+def _whole(kept: dict[str, Any]) -> str:
+    return _text(kept, int(kept["size"]))
 
 
 def _number(value: Any) -> int:

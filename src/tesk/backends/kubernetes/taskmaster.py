@@ -151,7 +151,10 @@ class _Reports:
         waiting = None if report.state.terminal else self._waiting
         whole = dataclasses.replace(report, system_logs=(*self._notes, *report.system_logs), waiting=waiting)
         config_map = make_report_config_map(self._handout.owner, whole, self._handout.options)
-        made = await self._cluster.replace_or_create(config_map, uid=self._uid, within=AWAY_SECONDS)
+        if self._uid is None:  # there was none when we came, and nobody else makes it
+            made = await self._cluster.create(config_map, within=AWAY_SECONDS)
+        else:
+            made = await self._cluster.replace_or_create(config_map, uid=self._uid, within=AWAY_SECONDS)
         assert made.metadata is not None
         self._uid = made.metadata.uid
 

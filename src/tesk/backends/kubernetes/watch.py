@@ -63,6 +63,9 @@ class Watch(Generic[K, T]):
 
     The server ends each watch after about `renew_seconds`, and we go on where it stopped; a watch that has given no
     byte for `grace_seconds` longer is taken for dead.
+
+    Without `list_first` a watch alone tells what there is, for one request in place of two; what goes while nobody can
+    look is then not told. It is for what does not go, such as events.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Watch(Generic[K, T]):
         renew_seconds: float = 120.0,
         grace_seconds: float = 10.0,
         backoff: Backoff | None = None,
+        list_first: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.objects: dict[str, T] = {}
@@ -94,6 +98,7 @@ class Watch(Generic[K, T]):
         self._grace = grace_seconds
         self._backoff = backoff or Backoff(0.1, 5.0)
         self._clock = clock
+        self._list_first = list_first
         self._version: str | None = None
         self._seen: dict[str, tuple[str, str]] = {}
         self._error: ClusterError | None = None
@@ -145,9 +150,9 @@ class Watch(Generic[K, T]):
             began = self._clock()
             asked: float | None = None
             try:
-                if self._version is None:
+                if self._version is None and self._list_first:
                     await self._list()
-                await self._follow(self._version or "")
+                await self._follow(self._version)
                 failed = False
             except Expired as error:
                 self._version = None
@@ -187,13 +192,15 @@ class Watch(Generic[K, T]):
         self.lists += 1
         self._found()
 
-    async def _follow(self, version: str) -> None:
-        """Take the changes since `version`, until the server ends the watch in order."""
+    async def _follow(self, version: str | None) -> None:
+        """Take the changes since `version`, until the server ends the watch in order; without, what there is and the
+        changes since.
+        """
         seconds = self._renew * (0.8 + 0.4 * random.random())
         params = {
             "watch": "true",
             "allowWatchBookmarks": "true",
-            "resourceVersion": version,
+            **({"resourceVersion": version} if version else {}),
             "timeoutSeconds": str(max(1, round(seconds))),
             **selecting(self._labels, self._fields),
         }
