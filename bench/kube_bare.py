@@ -70,7 +70,8 @@ async def first_pod(cluster: Cluster, sight: Sight, image: str, name: str) -> fl
 async def chains(cluster: Cluster, sight: Sight, image: str, name: str, count: int, at_once: int) -> float:
     """Seconds until `count` chains are through: a controller's pod runs, then three Jobs on a volume, one by one.
 
-    A step follows as soon as the container's status tells the end of the one before; at most `at_once` chains run.
+    A step follows as soon as the container's status tells the end of the one before; at most `at_once` chains run. As a
+    task does, a chain ends by freeing its volume: no volume goes before the pods that had it.
     """
     places = asyncio.Semaphore(at_once)
 
@@ -84,7 +85,7 @@ async def chains(cluster: Cluster, sight: Sight, image: str, name: str, count: i
                 await _job(cluster, step, _spec(image, script, one))
                 await sight.until(lambda step=step: sight.has(step, "ended"))  # type: ignore[misc]
             await cluster.delete(Job, one, grace_seconds=1)
-            await cluster.delete(PersistentVolumeClaim, one)
+            await _remove(cluster, one, Job)
 
     begun = time.perf_counter()
     await asyncio.gather(*(chain(f"{name}-{number:02d}") for number in range(count)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -12,10 +13,16 @@ from pathlib import Path
 from bench.figures import Figure
 from bench.server import Server
 
-__all__ = ["help_time", "serve_ready"]
+__all__ = ["busy_seconds", "help_time", "serve_ready"]
 
 RUNS = 7
 IDLE_SECONDS = 2.0
+
+
+def busy_seconds() -> float:
+    """Processor seconds that this whole machine has spent on anything since it started; waiting is not in it."""
+    user, nice, system, _idle, _waited, *interrupts = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8]
+    return sum(map(int, (user, nice, system, *interrupts))) / os.sysconf("SC_CLK_TCK")
 
 
 def help_time() -> list[Figure]:

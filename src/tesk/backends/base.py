@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
+from tesk.backends.key import AttemptKey
 from tesk.plan.model import Plan
 from tesk.plan.site import Capacity
 from tesk.taskmaster.report import Report
@@ -13,16 +14,6 @@ from tesk.taskmaster.report import Report
 __all__ = ["Attempt", "AttemptKey", "Backend", "BackendAway", "LogStream", "ReportSink"]
 
 LogStream = Literal["stdout", "stderr"]
-
-
-class AttemptKey(NamedTuple):
-    """One try at one task; `attempt` counts from 1. Everything a backend makes is named after it."""
-
-    task: str
-    attempt: int
-
-    def __str__(self) -> str:
-        return f"{self.task}-a{self.attempt}"
 
 
 class BackendAway(Exception):

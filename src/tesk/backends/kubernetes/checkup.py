@@ -12,8 +12,8 @@ from lightkube.resources.core_v1 import PersistentVolumeClaim, Secret, ServiceAc
 from lightkube.resources.scheduling_v1 import PriorityClass
 from lightkube.resources.storage_v1 import StorageClass
 
-from tesk.backends.base import AttemptKey
 from tesk.backends.finding import Finding
+from tesk.backends.key import AttemptKey
 from tesk.backends.kubernetes.api import Call, Kind, decode, kind_of, path_of
 from tesk.backends.kubernetes.cluster import Cluster
 from tesk.backends.kubernetes.errors import ClusterError, Gone, Refused

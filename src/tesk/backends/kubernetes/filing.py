@@ -12,13 +12,13 @@ from tesk.backends.kubernetes.mounted import (
     LAUNCHER_PROGRAM,
     LAUNCHER_TREE,
     SCRATCH_TREE,
-    Handout,
-    read_attempt,
+    read_moves,
 )
 from tesk.backends.kubernetes.names import Phase
 from tesk.backends.kubernetes.result import FilerResult, result_line
 from tesk.filer import TransferError, open_directories, stage_in, stage_out
-from tesk.storage import Storage
+from tesk.plan.model import Plan
+from tesk.storage import Storage, StorageSettings
 
 __all__ = ["main"]
 
@@ -33,11 +33,11 @@ def main(attempt: Path, volume: Path, phase: Phase, message: Path = TERMINATION_
     is in the container's termination message at `message` too. Raises ValueError when `attempt` holds none. Staging in
     may be repeated after a crash.
     """
-    handout = read_attempt(attempt)
+    plan, site = read_moves(attempt)
     if phase == "in":
-        result = _make_scratch(volume) or asyncio.run(_stage_in(handout, volume / SCRATCH_TREE))
+        result = _make_scratch(volume) or asyncio.run(_stage_in(plan, site, volume / SCRATCH_TREE))
     else:
-        result = asyncio.run(_stage_out(handout, volume / SCRATCH_TREE))
+        result = asyncio.run(_stage_out(plan, site, volume / SCRATCH_TREE))
     for sentence in result.problems:
         print(sentence)
     line = result_line(result)
@@ -66,10 +66,10 @@ def _make_scratch(volume: Path) -> FilerResult | None:
     return None
 
 
-async def _stage_in(handout: Handout, scratch: Path) -> FilerResult:
+async def _stage_in(plan: Plan, site: StorageSettings, scratch: Path) -> FilerResult:
     try:
-        async with Storage(handout.storage.options()) as storage:
-            await stage_in(handout.plan, scratch, storage)
+        async with Storage(site.options()) as storage:
+            await stage_in(plan, scratch, storage)
     except TransferError as error:
         return FilerResult(error.sentences)
     except ValueError as error:
@@ -78,10 +78,10 @@ async def _stage_in(handout: Handout, scratch: Path) -> FilerResult:
     return FilerResult()
 
 
-async def _stage_out(handout: Handout, scratch: Path) -> FilerResult:
+async def _stage_out(plan: Plan, site: StorageSettings, scratch: Path) -> FilerResult:
     try:
-        options = handout.storage.options()
+        options = site.options()
     except ValueError as error:
         return FilerResult((str(error),))
     async with Storage(options) as storage:
-        return FilerResult(out=await stage_out(handout.plan, scratch, storage))
+        return FilerResult(out=await stage_out(plan, scratch, storage))

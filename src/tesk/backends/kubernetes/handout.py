@@ -10,7 +10,7 @@ import json
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import ConfigMap
 
-from tesk.backends.base import AttemptKey
+from tesk.backends.key import AttemptKey
 from tesk.backends.kubernetes.labels import labels_of
 from tesk.backends.kubernetes.mounted import ABOUT, SITE, part_name
 from tesk.backends.kubernetes.names import Owner, plan_names

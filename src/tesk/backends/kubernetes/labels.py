@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, cast, get_args
 
-from tesk.backends.base import AttemptKey
+from tesk.backends.key import AttemptKey
 
 __all__ = [
     "ATTEMPT",

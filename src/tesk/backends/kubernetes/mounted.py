@@ -8,14 +8,19 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from tesk.backends.base import AttemptKey
+from tesk.backends.key import AttemptKey
 from tesk.backends.kubernetes.names import Owner
-from tesk.backends.kubernetes.options import KubernetesOptions
 from tesk.plan.model import Plan
 from tesk.storage.options import StorageSettings
+
+if TYPE_CHECKING:
+    from tesk.backends.kubernetes.options import KubernetesOptions
 
 __all__ = [
     "ABOUT",
@@ -29,6 +34,7 @@ __all__ = [
     "Handout",
     "part_name",
     "read_attempt",
+    "read_moves",
 ]
 
 ATTEMPT_DIRECTORY = "/tesk/attempt"
@@ -52,7 +58,7 @@ LAUNCHER_PROGRAM = "/usr/local/bin/launcher"
 
 @dataclass(frozen=True, slots=True)
 class Handout:
-    """What a taskmaster or a filer knows when it starts."""
+    """What a taskmaster knows when it starts."""
 
     owner: Owner
     plan: Plan
@@ -70,17 +76,40 @@ def read_attempt(directory: Path) -> Handout:
 
     Raises ValueError, with a sentence, when anything is missing or cannot be read.
     """
-    try:
-        about = json.loads((directory / ABOUT).read_bytes())
-        site = json.loads((directory / SITE).read_bytes())
-        packed = b"".join((directory / part_name(number)).read_bytes() for number in range(about["parts"]))
+    from tesk.backends.kubernetes.options import KubernetesOptions
+
+    with _told(directory):
+        about, site = _json(directory / ABOUT), _json(directory / SITE)
         uid = (directory / OWNER_FILE).read_text().strip()
         return Handout(
             Owner(AttemptKey(about["task"], about["attempt"]), uid, about["parts"]),
-            Plan.from_json(gzip.decompress(packed)),
+            _plan(directory, about["parts"]),
             KubernetesOptions.from_json(json.dumps(site["kubernetes"])),
             StorageSettings.from_data(site["storage"]),
         )
+
+
+def read_moves(directory: Path) -> tuple[Plan, StorageSettings]:
+    """What a filer needs of `read_attempt`, and no more. Raises ValueError as that does."""
+    with _told(directory):
+        plan = _plan(directory, _json(directory / ABOUT)["parts"])
+        return plan, StorageSettings.from_data(_json(directory / SITE)["storage"])
+
+
+def _json(file: Path) -> Any:
+    return json.loads(file.read_bytes())
+
+
+def _plan(directory: Path, parts: int) -> Plan:
+    packed = b"".join((directory / part_name(number)).read_bytes() for number in range(parts))
+    return Plan.from_json(gzip.decompress(packed))
+
+
+@contextmanager
+def _told(directory: Path) -> Iterator[None]:
+    """Faults of reading as ValueError."""
+    try:
+        yield
     except OSError as error:
         raise ValueError(f"{directory} holds no attempt: {error}") from error
     except (KeyError, TypeError, EOFError, zlib.error, json.JSONDecodeError) as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tesk.backends.base import AttemptKey
+from tesk.backends.key import AttemptKey
 
 __all__ = [
     "Owner",

@@ -10,11 +10,11 @@ from tesk.taskmaster.steps import StepFailed
 
 __all__ = ["EXPLAIN_AFTER", "Patience"]
 
-EXPLAIN_AFTER = 2.0
+EXPLAIN_AFTER = 3.0
 """Seconds after which a step that has not started is looked into."""
 
-_SHOW_AFTER = {False: 0.5, True: 4.0}
-"""By whether it is usual: each time that something is shown costs a request."""
+_SHOW_AFTER = {False: 1.5, True: 10.0}
+"""By whether it is usual. Each time that something is shown costs two requests: on a busy cluster all wait."""
 
 _TELL_AFTER = 3.0
 _MOST_NOTES = 8
@@ -24,8 +24,8 @@ class Patience:
     """Of one step, called `what` in sentences.
 
     What waiting cannot cure is waited for `start_timeout` seconds at most, what it can for `queue_timeout` (None: for
-    ever). `note` is told each reason that is not usual and has lasted three seconds; `show` each that has lasted half a
-    second, or four if it is usual, and None when it waits no longer.
+    ever). `note` is told each reason that is not usual and has lasted three seconds; `show` each that has lasted one
+    and a half, or ten if it is usual, and None when it waits no longer.
     """
 
     def __init__(
