@@ -58,7 +58,7 @@ class Place:
     `missing_image` is what the task's user is told for an image that is not there; None where images are not used.
     `room` gives the settings with which so many tasks of one core run at once. `admits` says that the backend itself
     knows how large its machine is, and starts tasks in order. `outlives_server`: attempts go on while no server runs.
-    `follows`: the streams of a running executor can be read. `patience` stretches the waits for what takes longer here.
+    `patience` stretches the waits for what takes longer here.
     """
 
     settings: Mapping[str, str]
@@ -68,7 +68,6 @@ class Place:
     room: Callable[[int], Mapping[str, str]] = _cores
     admits: bool = True
     outlives_server: bool = False
-    follows: bool = True
     patience: float = 1.0
 
 
@@ -104,7 +103,6 @@ def _kubernetes(_: Path) -> Place:
         room=lambda count: {"TESK_KUBERNETES_MAX_ACTIVE": str(count)},
         admits=False,
         outlives_server=True,
-        follows=False,
         patience=3.0,
     )
 

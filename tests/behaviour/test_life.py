@@ -16,12 +16,6 @@ pytestmark = pytest.mark.slow
 NewSite = Callable[..., Site]
 
 
-def need_following(place: Place) -> None:
-    """Skip where the streams of a running executor cannot be read."""
-    if not place.follows:
-        pytest.skip("this backend does not show a running executor's streams yet")
-
-
 def need_admission(place: Place) -> None:
     """Skip where something else than the backend decides which task starts next."""
     if not place.admits:
@@ -95,7 +89,6 @@ def test_cancel_after_the_end_changes_nothing(site: Site) -> None:
 
 
 def test_logs_can_be_read_and_followed_while_the_executor_runs(site: Site) -> None:
-    need_following(site.place)
     task_id = site.create(site.shell("echo first; echo warning >&2; while [ ! -e /tmp/x ]; do sleep 0.05; done"))
     with site.client as client:
         until(lambda: b"".join(client.logs(task_id)) == b"first\n")
@@ -110,7 +103,6 @@ def test_logs_can_be_read_and_followed_while_the_executor_runs(site: Site) -> No
 
 
 def test_a_follower_sees_everything_to_the_last_line(site: Site) -> None:
-    need_following(site.place)
     script = "for i in 1 2 3 4 5; do echo line $i; sleep 0.07; done; seq 20000"
     wanted = "".join(f"line {i}\n" for i in range(1, 6)) + "".join(f"{i}\n" for i in range(1, 20001))
     task_id = site.create(site.shell(script))
@@ -121,7 +113,6 @@ def test_a_follower_sees_everything_to_the_last_line(site: Site) -> None:
 
 
 def test_a_task_that_waits_can_be_followed_already(own_site: NewSite, place: Place) -> None:
-    need_following(place)
     site = own_site(**place.room(1))
     site.create(site.shell("sleep 1"))
     task_id = site.create(

@@ -17,7 +17,8 @@ from lightkube.resources.core_v1 import ConfigMap, Event, LimitRange, Persistent
 
 from tesk.backends.base import Attempt, AttemptKey, BackendAway, LogStream, ReportSink
 from tesk.backends.kubernetes.cluster import Cluster
-from tesk.backends.kubernetes.errors import ClusterError, Gone, NameTaken, Refused, StillThere, Unreachable
+from tesk.backends.kubernetes.errors import ClusterError, NameTaken, Refused, StillThere, Unreachable
+from tesk.backends.kubernetes.following import read_stream
 from tesk.backends.kubernetes.handout import make_plan_config_maps, owned_by
 from tesk.backends.kubernetes.labels import EXECUTOR, STEP, key_of, selector_of
 from tesk.backends.kubernetes.names import attempt_name, report_name
@@ -30,7 +31,6 @@ from tesk.backends.kubernetes.patience import Patience
 from tesk.backends.kubernetes.refusals import refused
 from tesk.backends.kubernetes.report_map import read_report
 from tesk.backends.kubernetes.resources import minimums
-from tesk.backends.kubernetes.streams import Unframer
 from tesk.backends.kubernetes.stuck import is_stuck
 from tesk.backends.kubernetes.trimmed import trim_event, trim_job, trim_pod
 from tesk.backends.kubernetes.watch import Change, Watch
@@ -48,7 +48,6 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 16
 _FIRST_LOOK_SECONDS = 60.0
 _LOOK_AGAIN, _LOOK_SELDOM = 0.2, 2.0
-_FOLLOW_AGAIN = 0.5
 
 
 @dataclass(slots=True)
@@ -72,6 +71,12 @@ class _Held:
     @property
     def ended(self) -> bool:
         return self.report is not None and self.report.state.terminal
+
+    def runs(self, executor: int) -> bool:
+        """Whether its turn has come: the one before it has ended, or, for the first, it has started."""
+        report = self.report
+        begun = report is not None and report.state not in (State.QUEUED, State.INITIALIZING)
+        return begun and report is not None and len(report.executors) >= executor
 
     def wake(self) -> None:
         self.moved.set()
@@ -216,25 +221,18 @@ class KubernetesBackend:
 
     async def logs(self, key: AttemptKey, executor: int, stream: LogStream, *, follow: bool) -> AsyncIterator[bytes]:
         """What the executor wrote so far, from its pod's log."""
+        held = self._held.get(key)
+
+        def expected() -> bool:
+            """Whether the executor may start yet."""
+            report = held.report if held is not None and not held.leaving else None
+            return report is not None and not report.state.terminal and len(report.executors) <= executor
+
+        while follow and held is not None and not held.ended and not held.leaving and not held.runs(executor):
+            await held.moved.wait()
         labels = {**selector_of(self._options.instance, key), STEP: "executor", EXECUTOR: str(executor)}
-        while True:
-            pods = await self._cluster.list(Pod, labels)
-            name = pods[0].metadata.name if pods and pods[0].metadata else None
-            held = self._held.get(key)
-            if name is not None:
-                unframer = Unframer(stream)
-                try:
-                    async for piece in self._cluster.log(name, "executor", follow=follow):
-                        if data := unframer.feed(piece):
-                            yield data
-                    return
-                except (Gone, Refused):
-                    pass  # it has not started, or is gone
-            if not follow or held is None or held.ended or held.leaving:
-                return
-            if held.report is not None and len(held.report.executors) > executor:
-                return
-            await asyncio.sleep(_FOLLOW_AGAIN)
+        async for data in read_stream(self._cluster, labels, stream, follow=follow, expected=expected):
+            yield data
 
     def _begin(self, held: _Held, work: Callable[..., Coroutine[None, None, None]], *args: object) -> None:
         """Do `work` about an attempt, after what is done about it now has ended."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -287,7 +287,7 @@ class Cluster:
         tail_lines: int | None = None,
         limit_bytes: int | None = None,
         follow: bool = False,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes]:
         """What the container has written, as the node kept it; with `follow`, until it ends. Not tried again.
 
         Nodes keep lines: containerd drops a carriage return before a line feed, and mixes stdout and stderr. A pod

@@ -46,11 +46,15 @@ class LauncherEnd:
 
 
 class Unframer:
-    """Takes one stream out of a log that is read piece by piece; holds back one byte at most."""
+    """Takes one stream out of a log that is read piece by piece; holds back one byte at most.
+
+    `over`: the launcher's record has come, after which there is nothing.
+    """
 
     def __init__(self, stream: StreamName) -> None:
         self._ours = TAGS[stream]
         self._held = b""
+        self.over = False
         self._in: bytes | None = None
         """The tag of the line that we are in, or None between lines."""
 
@@ -66,6 +70,7 @@ class Unframer:
                     self._held = data[at:]
                     break
                 self._in = data[at : at + 2]
+                self.over = self.over or self._in == RECORD[:2]
                 at += 2 if self._in in self._ours else 0
             newline = data.find(b"\n", at)
             end = len(data) if newline < 0 else newline
