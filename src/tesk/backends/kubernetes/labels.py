@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, cast, get_args
+from typing import Literal
 
 from tesk.backends.key import AttemptKey
 
@@ -15,11 +15,9 @@ __all__ = [
     "STEP",
     "TASK",
     "Step",
-    "executor_of",
     "key_of",
     "labels_of",
     "selector_of",
-    "step_of",
 ]
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -51,15 +49,3 @@ def key_of(labels: Mapping[str, str] | None) -> AttemptKey | None:
     if not task or not attempt.isascii() or not attempt.isdigit():
         return None
     return AttemptKey(task, int(attempt))
-
-
-def step_of(labels: Mapping[str, str] | None) -> Step | None:
-    """What an object with `labels` is for; None for one that is not ours."""
-    step = (labels or {}).get(STEP)
-    return cast(Step, step) if step in get_args(Step) else None
-
-
-def executor_of(labels: Mapping[str, str] | None) -> int | None:
-    """The number of the executor that an object with `labels` is for."""
-    number = (labels or {}).get(EXECUTOR, "")
-    return int(number) if number.isascii() and number.isdigit() else None
