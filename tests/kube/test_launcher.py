@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from tesk.backends.kubernetes.steps import LATE_LOG_SECONDS
 from tesk.backends.kubernetes.streams import LauncherEnd, read_end, read_record, record_lines, record_size, unframe
+from tests.kube.eventually import until
 from tests.kube.image import BUSYBOX
 from tests.kube.space import Space
 
@@ -54,6 +56,19 @@ def log_of(space: Space, name: str, *options: str) -> bytes:
     return subprocess.run([*argv, *options], check=True, capture_output=True, timeout=60).stdout
 
 
+def whole_log(space: Space, name: str, *options: str) -> bytes:
+    """The pod's log once it has its record: on a busy node that comes after the container's end."""
+    found = b""
+
+    def read() -> bool:
+        nonlocal found
+        found = log_of(space, name, *options)
+        return read_record(found, LOG_BYTES) is not None
+
+    until(read, "the log ends with the record", seconds=LATE_LOG_SECONDS)
+    return found
+
+
 def test_end_and_streams_come_through_the_api(space: Space, image: str) -> None:
     script = "echo out; echo err >&2; printf '\\377 $(HOME)'; id -u; exit 7"
     pod = space.run_pod("streams", pod_spec(image, "sh", "-c", script, securityContext=HARDENED))
@@ -63,7 +78,7 @@ def test_end_and_streams_come_through_the_api(space: Space, image: str) -> None:
     assert (end.exit_code, end.problem, end.fault, end.oom) == (7, None, None, False)
     assert end.usage is not None
     assert end.start[:10] == state["startedAt"][:10]
-    log = log_of(space, "streams")
+    log = whole_log(space, "streams")
     assert unframe(log, "stdout") == b"out\n\xff $(HOME)1234\n"
     assert unframe(log, "stderr") == b"err\n"
     assert read_record(log, LOG_BYTES) == ("out\n\ufffd $(HOME)1234\n", "err\n")
@@ -73,7 +88,7 @@ def test_the_record_is_read_from_the_end_of_a_long_log(space: Space, image: str)
     script = "echo first; yes 0123456789 | head -c 3000000; echo last; yes | head -c 100000 >&2"
     pod = space.run_pod("long", pod_spec(image, "sh", "-c", script))
     assert ended(pod)[0]["exitCode"] == 0
-    tail = log_of(space, "long", f"--tail={record_lines(LOG_BYTES)}")
+    tail = whole_log(space, "long", f"--tail={record_lines(LOG_BYTES)}")
     assert len(tail) < 2 * record_size(LOG_BYTES)
     kept = read_record(tail, LOG_BYTES)
     assert kept is not None

@@ -35,7 +35,7 @@ from tesk.taskmaster.run import now
 from tesk.taskmaster.steps import AttemptLost, ExecutorResult, Interrupted, StageOutResult, StepFailed
 from tesk.tes.states import State
 
-__all__ = ["AWAY_SECONDS", "JobSteps"]
+__all__ = ["AWAY_SECONDS", "LATE_LOG_SECONDS", "JobSteps"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
