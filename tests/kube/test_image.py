@@ -11,6 +11,7 @@ from tesk import __version__
 from tesk.backends.kubernetes.manifests import USER
 from tesk.plan.model import ExecutorPlan, Mount, Plan, Transfer
 from tests.kube.cluster import Cluster
+from tests.kube.eventually import until
 from tests.kube.image import BUSYBOX, unpacked_size
 from tests.kube.space import Space
 from tests.servers import S3Server
@@ -49,11 +50,10 @@ def container(image: str, *args: str, **more: Any) -> dict[str, Any]:
 
 
 def said(space: Space, name: str, spec: dict[str, Any]) -> str:
-    """What the pod's container printed; the pod must succeed."""
+    """What the pod's container printed; the pod must succeed. The last line may come after the container's end."""
     pod = space.run_pod(name, spec)
-    log = space.kubectl("logs", name)
-    assert pod["status"]["phase"] == "Succeeded", log
-    return log
+    assert pod["status"]["phase"] == "Succeeded", space.kubectl("logs", name)
+    return until(lambda: log if (log := space.kubectl("logs", name)).endswith("\n") else "", f"{name} says something")
 
 
 def test_tesk_runs_without_root_on_a_read_only_root(space: Space, image: str) -> None:
