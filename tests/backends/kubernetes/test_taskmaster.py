@@ -97,6 +97,18 @@ async def test_a_report_that_is_refused_is_written_later(monkeypatch: pytest.Mon
         await settle(lambda: kept(cluster) == RUNNING)
 
 
+async def test_a_first_report_that_was_stored_though_nobody_heard_so_is_replaced() -> None:
+    async with world() as cluster, reporting(cluster) as reports:
+        async with reports:
+            cluster.refusals["POST", "configmaps"] = status(403, "Forbidden", "not now")
+            reports.publish(INITIALIZING)
+            await settle(lambda: cluster.done("POST"))
+            left_by_a_predecessor(cluster, INITIALIZING)
+            cluster.refusals.clear()
+            reports.last = COMPLETE
+        assert kept(cluster) == COMPLETE
+
+
 async def test_a_report_that_somebody_deleted_is_made_anew() -> None:
     async with world() as cluster, reporting(cluster) as reports, reports:
         reports.publish(INITIALIZING)

@@ -88,6 +88,7 @@ class _Reports:
         self._notes: list[str] = []
         self._waiting: str | None = None
         self._uid: str | None = None
+        self._first = True
         self._news = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
         self.last: Report | None = None
@@ -97,7 +98,7 @@ class _Reports:
         """The newest report of a predecessor."""
         there = await self._cluster.get(ConfigMap, report_name(self._handout.owner.key), within=AWAY_SECONDS)
         if there is not None and there.metadata is not None:
-            self._uid = there.metadata.uid
+            self._uid, self._first = there.metadata.uid, False
             with contextlib.suppress(ValueError):
                 self._earlier = read_report(there)
         return self._earlier
@@ -151,7 +152,8 @@ class _Reports:
         waiting = None if report.state.terminal else self._waiting
         whole = dataclasses.replace(report, system_logs=(*self._notes, *report.system_logs), waiting=waiting)
         config_map = make_report_config_map(self._handout.owner, whole, self._handout.options)
-        if self._uid is None:  # there was none when we came, and nobody else makes it
+        first, self._first = self._first, False
+        if first:  # there was none when we came; a try that was cut short may have made it all the same
             made = await self._cluster.create(config_map, within=AWAY_SECONDS)
         else:
             made = await self._cluster.replace_or_create(config_map, uid=self._uid, within=AWAY_SECONDS)
