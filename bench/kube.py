@@ -114,9 +114,10 @@ def _timeline(sight: Sight, task: str, begun: float, over: float) -> dict[str, f
 
 async def _many(site: KubeSite) -> list[Figure]:
     """Fifty tasks at once, looked at by one client as a poller does, and fifty chains by hand."""
+    bodies = [_task(site, f"many-{number}") for number in range(MANY)]
     async with _client(site) as client:
         begun, busy = time.perf_counter(), busy_seconds()
-        await asyncio.gather(*(client.post(API, json=_task(site, f"many-{number}")) for number in range(MANY)))
+        await asyncio.gather(*(client.post(API, json=body) for body in bodies))
         await _all_complete(client, "many-")
         taken, used = time.perf_counter() - begun, busy_seconds() - busy
     print(f"{MANY} tasks: {taken:.1f} s", file=sys.stderr, flush=True)

@@ -58,15 +58,11 @@ def log_of(space: Space, name: str, *options: str) -> bytes:
 
 def whole_log(space: Space, name: str, *options: str) -> bytes:
     """The pod's log once it has its record: on a busy node that comes after the container's end."""
-    found = b""
-
-    def read() -> bool:
-        nonlocal found
-        found = log_of(space, name, *options)
-        return read_record(found, LOG_BYTES) is not None
-
-    until(read, "the log ends with the record", seconds=LATE_LOG_SECONDS)
-    return found
+    return until(
+        lambda: log if read_record(log := log_of(space, name, *options), LOG_BYTES) else b"",
+        "the log ends with the record",
+        seconds=LATE_LOG_SECONDS,
+    )
 
 
 def test_end_and_streams_come_through_the_api(space: Space, image: str) -> None:

@@ -75,8 +75,9 @@ class _Held:
     def runs(self, executor: int) -> bool:
         """Whether its turn has come: the one before it has ended, or, for the first, it has started."""
         report = self.report
-        begun = report is not None and report.state not in (State.QUEUED, State.INITIALIZING)
-        return begun and report is not None and len(report.executors) >= executor
+        if report is None or report.state in (State.QUEUED, State.INITIALIZING):
+            return False
+        return len(report.executors) >= executor
 
     def wake(self) -> None:
         self.moved.set()

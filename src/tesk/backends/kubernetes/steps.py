@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.batch_v1 import Job
@@ -68,11 +68,6 @@ def _unless_away(
     return guarded
 
 
-class _EndedJob(NamedTuple):
-    uid: str | None
-    well: bool
-
-
 class JobSteps:
     """A Job for stage-in, for each executor and for stage-out.
 
@@ -101,7 +96,8 @@ class JobSteps:
         steps = (filer_name(key, "in"), *(executor_name(key, index) for index in range(count)), filer_name(key, "out"))
         self._succeeds = earlier is not None or any(map(scene.has, steps))  # one that was killed before it reported
         self._made: dict[str, Job | PersistentVolumeClaim] = {}
-        self._ended: dict[str, _EndedJob] = {}
+        self._ended: dict[str, bool] = {}
+        """The Jobs that have ended by name, and whether well."""
 
     @_unless_away
     async def stage_in(self) -> None:
@@ -156,12 +152,14 @@ class JobSteps:
         What only has the name of one of ours is somebody else's.
         """
         ours = selector_of(self._options.instance, self._owner.key)
-        jobs, claims = await self._left(Job, {**ours, STEP: ["stage-in", "executor", "stage-out"]}), []
+        await self._delete(Job, {**ours, STEP: ["stage-in", "executor", "stage-out"]})
         if needs_scratch(self._plan):
-            claims = await self._left(PersistentVolumeClaim, {**ours, STEP: "scratch"})
-        for kind, metadata in [(Job, one) for one in jobs] + [(PersistentVolumeClaim, one) for one in claims]:
-            if metadata.name is not None and metadata.name not in self._ended:
-                await self._cluster.delete(kind, metadata.name, uid=metadata.uid, within=AWAY_SECONDS)
+            await self._delete(PersistentVolumeClaim, {**ours, STEP: "scratch"})
+
+    async def _delete(self, kind: type[Job | PersistentVolumeClaim], labels: Selector) -> None:
+        for one in await self._left(kind, labels):
+            if one.name is not None and one.name not in self._ended:
+                await self._cluster.delete(kind, one.name, uid=one.uid, within=AWAY_SECONDS)
 
     async def _left(self, kind: type[Job | PersistentVolumeClaim], labels: Selector) -> list[ObjectMeta]:
         """What was made of `kind`: where no predecessor left anything, it is what we made."""
@@ -177,9 +175,11 @@ class JobSteps:
         """
         if not needs_scratch(self._plan):
             return
-        well = [(name, job.uid) for name, job in self._ended.items() if job.well]
+        well = [self._made[name].metadata for name, was_well in self._ended.items() if was_well]
         try:
-            await asyncio.gather(*(self._cluster.delete(Job, name, uid=uid) for name, uid in well))
+            await asyncio.gather(
+                *(self._cluster.delete(Job, one.name, uid=one.uid) for one in well if one is not None and one.name)
+            )
         except ClusterError as error:
             self._note(f"scratch stays as long as what has ended: {error}")
 
@@ -277,7 +277,7 @@ class JobSteps:
                     patience.renew()
                     started()
                 if seen.ended is not None:
-                    self._ended[job.metadata.name] = _EndedJob(job.metadata.uid, seen.ended.exit_code == 0)
+                    self._ended[job.metadata.name] = seen.ended.exit_code == 0
                     return _with_code(seen.ended, begun)
                 wait = self._may_wait(seen, what, patience)
                 if seen.waiting is not None and loop.time() - since >= EXPLAIN_AFTER:
