@@ -124,9 +124,12 @@ void write_end(int file, const struct end *end, const struct stream streams[2])
     add_sentence(&text, "fault", end->fault);
     if (end->out_of_memory)
         add(&text, ",\"oom\":true");
+    if (end->asked)
+        add(&text, ",\"asked\":%d", end->asked);
     add(&text, ",\"usage\":{\"peak_memory_bytes\":%lld,\"user_cpu_ms\":%lld,\"system_cpu_ms\":%lld}",
         (long long)end->peak_memory_bytes, (long long)end->user_cpu_ms, (long long)end->system_cpu_ms);
-    if (is_small(streams) && text.size + TOLD_ROOM < sizeof text.bytes) {
+    bool small = is_small(streams) && text.size + TOLD_ROOM < sizeof text.bytes;
+    if (small) {
         add(&text, ",\"streams\":");
         recorded = &text;
         put_record(add_record, streams);
@@ -135,6 +138,12 @@ void write_end(int file, const struct end *end, const struct stream streams[2])
     /* The command may have written there, too. Where it cannot be written, the container's exit code must do. */
     if (file >= 0 && ftruncate(file, 0) == 0 && pwrite(file, text.bytes, text.size, 0) < 0)
         fprintf(stderr, "launcher: how it ended cannot be written: %s\n", strerror(errno));
+    turn_put(text.bytes, text.size);
+    if (!small) {
+        turn_put("R ", 2);
+        put_record(turn_put, streams);
+        turn_put("\n", 1);
+    }
 }
 
 /* The number after `key` in a file of lines "key number", or -1. */

@@ -1,7 +1,9 @@
 /* The command line.
  *
- *   launcher [--stdin P] [--stdout P] [--stderr P] [--workdir P] [--log-bytes N] [--end P] -- ARGV...
+ *   launcher [--stdin P] [--stdout P] [--stderr P] [--workdir P] [--log-bytes N] [--end P] [--turn DIR] -- ARGV...
  *   launcher --install DIR    put a copy of itself at DIR/launcher
+ *   launcher --hold CONTROL COUNT [--dir P | --file P]... -- ARGV...
+ *   launcher --await FILE     return once it is there
  *   launcher --version
  */
 
@@ -14,11 +16,13 @@
 #include <string.h>
 #include <unistd.h>
 
-static int refuse(const char *about, const char *argument)
+int refuse(const char *about, const char *argument)
 {
     fprintf(stderr, "launcher: %s%s\n", about, argument);
     fprintf(stderr, "usage: launcher [--stdin P] [--stdout P] [--stderr P] [--workdir P] [--log-bytes N] [--end P] "
-                    "-- ARGV...\n       launcher --install DIR | --version\n");
+                    "[--turn DIR] -- ARGV...\n"
+                    "       launcher --hold CONTROL COUNT [--dir P | --file P]... -- ARGV...\n"
+                    "       launcher --install DIR | --await FILE | --version\n");
     return FAILED;
 }
 
@@ -54,6 +58,8 @@ static int parse(int count, char **arguments, struct options *options)
             options->workdir = given(value);
         else if (strcmp(name, "--end") == 0)
             options->end = given(value);
+        else if (strcmp(name, "--turn") == 0)
+            options->turn = given(value);
         else if (strcmp(name, "--log-bytes") == 0) {
             if (!parse_size(value, &options->log_bytes))
                 return refuse("not a number of bytes: ", value);
@@ -83,6 +89,10 @@ int main(int count, char **arguments)
     fill_streams();
     if (count == 3 && strcmp(arguments[1], "--install") == 0)
         return install(arguments[2]);
+    if (count == 3 && strcmp(arguments[1], "--await") == 0)
+        return await_file(arguments[2]);
+    if (count > 1 && strcmp(arguments[1], "--hold") == 0)
+        return hold(count, arguments);
     if (count == 2 && strcmp(arguments[1], "--version") == 0) {
         puts("tesk launcher " TESK_VERSION);
         return 0;

@@ -9,11 +9,13 @@
 
 /* What a shell, podman and the sandbox say; FAILED is podman's code for a failure of its own. */
 enum { FAILED = 125, NOT_EXECUTABLE = 126, NOT_FOUND = 127, SIGNALLED = 128 };
+enum { NOT_NEEDED = -1 }; /* the executor's turn never comes: the launcher ends with 0 */
 
 struct options {
     const char *redirect[3]; /* the files of stdin, stdout, stderr, or NULL */
     const char *workdir;     /* or NULL: where the container starts */
     const char *end;         /* the file that is told how the command ended, or NULL: Kubernetes' own, if it is there */
+    const char *turn;        /* the control directory where a taskmaster says when to start, or NULL: now */
     size_t log_bytes;        /* of each stream, in the record */
     char **command;
 };
@@ -22,6 +24,7 @@ struct options {
 struct end {
     int code;
     bool out_of_memory;
+    int asked; /* the signal by which the runtime asked us to end, or 0 */
     int64_t start, finish; /* milliseconds since 1970 */
     int64_t peak_memory_bytes, user_cpu_ms, system_cpu_ms;
     char problem[512], fault[512]; /* sentences, or empty */
@@ -76,10 +79,26 @@ void stream_flush(struct stream *stream);                                 /* a p
 typedef void put(const void *data, size_t size);
 void put_record(put *out, const struct stream streams[2]);
 void log_record(const struct stream streams[2]);
-void write_end(int file, const struct end *end, const struct stream streams[2]); /* end.c; short streams go along */
+/* end.c: to `file`, and to a taskmaster that waits for it; short streams go along. */
+void write_end(int file, const struct end *end, const struct stream streams[2]);
 int64_t now_ms(void);
+
+/* turn.c */
+enum order { NOTHING = 0, GONE = 1, START = 'g', STOP = 's', NEVER = 'n' };
+/* Tell the taskmaster that we are here and wait for its word; 0 to start, or the code to end with. `signals` is a
+ * signalfd. */
+int await_turn(const char *directory, int signals, int *go);
+enum order next_order(int go);
+put turn_put; /* to the taskmaster, if there is one */
 
 /* install.c */
 int install(const char *directory);
+
+/* hold.c */
+int hold(int count, char **arguments);
+int await_file(const char *path);
+
+/* launcher.c */
+int refuse(const char *about, const char *argument);
 
 #endif

@@ -14,11 +14,15 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { GRACE_MS = 10000 }; /* between SIGTERM and SIGKILL, as the pod of an executor has it */
+
 struct life {
     pid_t command;
     bool ended;
     int signals;
-    int turn; /* the stream that is asked first, so that neither keeps the other waiting */
+    int go;          /* what the taskmaster says, or -1 */
+    int64_t kill_at; /* when a command that was told to end is killed, in milliseconds of now_ms, or 0 */
+    int turn;        /* the stream that is asked first, so that neither keeps the other waiting */
     struct stream *streams;
     struct end *end;
 };
@@ -63,18 +67,47 @@ static void hear_signals(struct life *life)
         int number = (int)told.ssi_signo;
         if (number == SIGCHLD)
             reap(life);
-        else if (number != SIGPIPE && !life->ended)
+        else if (number != SIGPIPE && !life->ended) {
+            if (number == SIGTERM && told.ssi_pid == 0) /* from outside of the container */
+                life->end->asked = number;
             kill(-life->command, number);
+        }
     }
 }
 
-/* Milliseconds until a piece without a newline has waited long enough, or -1. */
-static int patience(const struct stream *streams)
+/* The taskmaster has changed its mind, or is no more; then nothing may go on that it began. */
+static void hear_orders(struct life *life)
 {
+    switch (next_order(life->go)) {
+    case STOP:
+        kill(-life->command, SIGTERM);
+        life->kill_at = now_ms() + GRACE_MS;
+        break;
+    case GONE:
+        kill(-life->command, SIGKILL);
+        _exit(FAILED);
+    default:
+        break;
+    }
+}
+
+static void kill_late(struct life *life)
+{
+    if (life->kill_at && now_ms() >= life->kill_at && !life->ended) {
+        life->kill_at = 0;
+        kill(-life->command, SIGKILL);
+    }
+}
+
+/* Milliseconds until a piece without a newline has waited long enough, or a command for its end; -1: neither waits. */
+static int patience(const struct life *life, bool full)
+{
+    const struct stream *streams = life->streams;
     int64_t least = -1, now = now_ms();
-    for (int one = 0; one < 2; one++) {
-        int64_t left = streams[one].since + PATIENCE_MS - now;
-        if (streams[one].held > 0 && (least < 0 || left < least))
+    for (int one = 0; one < 3; one++) {
+        bool waits = one == 2 ? life->kill_at > 0 : streams[one].held > 0 && !full;
+        int64_t left = (one == 2 ? life->kill_at : streams[one].since + PATIENCE_MS) - now;
+        if (waits && (least < 0 || left < least))
             least = left > 0 ? left : 0;
     }
     return (int)least;
@@ -96,10 +129,14 @@ static void carry(struct life *life)
             {.fd = life->signals, .events = POLLIN},
             {.fd = full ? STDOUT_FILENO : streams[0].from, .events = full ? POLLOUT : POLLIN},
             {.fd = full ? -1 : streams[1].from, .events = POLLIN},
+            {.fd = life->go, .events = POLLIN},
         };
-        poll(polled, 3, full ? -1 : patience(streams));
+        poll(polled, 4, patience(life, full));
         if (polled[0].revents)
             hear_signals(life);
+        if (polled[3].revents && !life->ended)
+            hear_orders(life);
+        kill_late(life);
         for (int count = 0; count < 2 && !full; count++) {
             int one = (life->turn + count) % 2;
             if (polled[1 + one].revents && !log_waits()) {
@@ -124,12 +161,12 @@ static void measure(struct end *end)
 }
 
 /* The command, from its start to its end; streams[] have what they go to, and are given what they come from. */
-static void live(const struct options *options, int input, struct stream streams[2], struct end *end)
+static void live(const struct options *options, int input, int signals, int go, struct stream streams[2], struct end *end)
 {
     int64_t killed = count_oom_kills();
     int pipes[2][2];
-    struct life life = {.streams = streams, .end = end, .signals = take_signals()};
-    if (life.signals < 0 || pipe2(pipes[0], O_CLOEXEC) != 0 || pipe2(pipes[1], O_CLOEXEC) != 0) {
+    struct life life = {.streams = streams, .end = end, .signals = signals, .go = go};
+    if (signals < 0 || pipe2(pipes[0], O_CLOEXEC) != 0 || pipe2(pipes[1], O_CLOEXEC) != 0) {
         tell(end->fault, "no pipe can be made: %s", strerror(errno));
         return;
     }
@@ -150,16 +187,20 @@ static void live(const struct options *options, int input, struct stream streams
 
 int run(const struct options *options)
 {
-    struct end end = {.code = NOT_EXECUTABLE, .start = clock_ms()};
+    struct end end = {.code = NOT_EXECUTABLE};
     static struct stream streams[2] = {
         {.name = "stdout", .line = 'O', .piece = 'o', .from = -1, .to = -1},
         {.name = "stderr", .line = 'E', .piece = 'e', .from = -1, .to = -1},
     };
-    int files[3] = {-1, -1, -1};
-    int told = open_end(options->end);
+    int files[3] = {-1, -1, -1}, go = -1;
+    int told = open_end(options->end), signals = take_signals();
     /* The command is of the same user: it must not reach into this process, which holds its files and its log. */
     prctl(PR_SET_DUMPABLE, 0);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
+    int code = options->turn ? await_turn(options->turn, signals, &go) : 0;
+    if (code)
+        return code == NOT_NEEDED ? 0 : code;
+    end.start = clock_ms();
     open_redirects(options, files, &end);
     if (!*end.problem && options->workdir)
         enter_workdir(options->workdir, &end);
@@ -169,7 +210,7 @@ int run(const struct options *options)
         stream_open(&streams[one], options->log_bytes, &end);
     }
     if (!*end.problem && !*end.fault)
-        live(options, files[0], streams, &end);
+        live(options, files[0], signals, go, streams, &end);
     if (!end.finish)
         end.finish = clock_ms();
     measure(&end);
