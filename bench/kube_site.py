@@ -17,7 +17,8 @@ from bench.server import Server
 
 __all__ = ["MAX_ACTIVE", "KubeSite", "kube_site"]
 
-MAX_ACTIVE = 50
+MAX_ACTIVE = 25
+"""Of the site: on a node with two cores, 50 tasks take a quarter less time so than all at once."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-_MARKS = {"kubernetes": [pytest.mark.kube, pytest.mark.timeout(600)]}
+_ON_A_CLUSTER = [pytest.mark.kube, pytest.mark.timeout(600)]
+_MARKS = {"kubernetes": _ON_A_CLUSTER, "kubernetes-pod": _ON_A_CLUSTER}
 
 
 @pytest.fixture(scope="session", params=[pytest.param(one, marks=_MARKS.get(one, [])) for one in BACKENDS])

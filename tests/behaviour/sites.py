@@ -79,7 +79,7 @@ def _podman(directory: Path) -> Place:
     return Place({"TESK_LOCAL_ENGINE": "podman"}, load_busybox(directory), "no container of image")
 
 
-def _kubernetes(_: Path) -> Place:
+def _kubernetes(layout: str) -> Place:
     """The cluster whose node is this machine, since tasks name files of it."""
     from tests.kube.cluster import find_cluster
     from tests.kube.image import BUSYBOX, load_image
@@ -90,6 +90,7 @@ def _kubernetes(_: Path) -> Place:
     # this cluster's volumes can be written by root only, and a missing image should not be waited for
     settings = {
         "TESK_BACKEND": "kubernetes",
+        "TESK_KUBERNETES_LAYOUT": layout,
         "TESK_KUBERNETES_IMAGE": load_image(cluster),
         "TESK_KUBERNETES_RUN_AS_USER": "0",
         "TESK_KUBERNETES_KEEP_FINISHED": "0",
@@ -110,7 +111,8 @@ def _kubernetes(_: Path) -> Place:
 BACKENDS: dict[str, Callable[[Path], Place]] = {
     "sandbox": _sandbox,
     "podman": _podman,
-    "kubernetes": _kubernetes,
+    "kubernetes": lambda _: _kubernetes("jobs"),
+    "kubernetes-pod": lambda _: _kubernetes("pod"),
 }
 """A later backend joins here. Each may skip, naming what to install."""
 

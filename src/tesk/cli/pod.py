@@ -17,7 +17,7 @@ from tesk.cli.lean import importing
 
 __all__ = ["is_ours", "main", "run"]
 
-_FORMS = "tesk taskmaster --kubernetes DIRECTORY, tesk filer --kubernetes DIRECTORY --in, or the same with --out"
+_FORMS = "tesk taskmaster --kubernetes DIRECTORY [--pod], tesk filer --kubernetes DIRECTORY --in, or with --out"
 
 
 def is_ours(arguments: Sequence[str]) -> bool:
@@ -34,6 +34,8 @@ def run(arguments: Sequence[str]) -> int:
         match arguments:
             case ["taskmaster", "--kubernetes", directory]:
                 return _run_steps(Path(directory))
+            case ["taskmaster", "--kubernetes", directory, "--pod"]:
+                return _run_pod(Path(directory))
             case ["filer", "--kubernetes", directory, "--in"]:
                 return _move(Path(directory), inward=True)
             case ["filer", "--kubernetes", directory, "--out"]:
@@ -49,6 +51,14 @@ def _run_steps(directory: Path) -> int:
         from tesk.backends.kubernetes.taskmaster import main
 
     return main(directory)
+
+
+def _run_pod(directory: Path) -> int:
+    with importing():
+        from tesk.backends.kubernetes.mounted import CONTROL_DIRECTORY, SCRATCH_DIRECTORY, SCRATCH_TREE
+        from tesk.backends.kubernetes.pod_taskmaster import main
+
+    return main(directory, Path(CONTROL_DIRECTORY), Path(SCRATCH_DIRECTORY, SCRATCH_TREE))
 
 
 def _leave_out() -> None:

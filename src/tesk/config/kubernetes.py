@@ -14,6 +14,7 @@ from tesk.backends.kubernetes.options import (
     AccessMode,
     KubernetesOptions,
     Layout,
+    PodScratch,
     PullPolicy,
 )
 from tesk.config.fields import Positive, Root, Section
@@ -174,7 +175,16 @@ class KubernetesConfig(Section):
         description="The name of this installation, a label of all its objects. Two in one namespace need two, or would"
         " remove each other's; empty: `tesk-` and eight letters of the store's own.",
     )
-    layout: Layout = Field("jobs", description="How an attempt is laid out: a taskmaster, and a Job for each step.")
+    layout: Layout = Field(
+        "jobs",
+        description="How an attempt is laid out. jobs: a taskmaster, and a Job for each step on a volume they share."
+        " pod: one pod, whose containers are its taskmaster and its executors.",
+    )
+    pod_scratch: PodScratch = Field(
+        "node",
+        description="Where scratch lies in layout pod: on the node's own disk (an emptyDir), or on a volume of"
+        " storage_class that goes with the pod.",
+    )
     image_pull_policy: PullPolicy = Field("IfNotPresent", description="When nodes pull images, also those of tasks.")
     image_pull_secrets: Names = Field((), description="Secrets with the credentials of image registries.")
     storage_class: Named = Field("", description="The class of scratch volumes; empty: the cluster's default.")

@@ -13,6 +13,7 @@ from tesk.backends.kubernetes.names import Owner
 from tesk.backends.kubernetes.objects import (
     make_executor_job,
     make_filer_job,
+    make_pod,
     make_scratch_claim,
     make_taskmaster_job,
     needs_scratch,
@@ -138,7 +139,7 @@ CASES: dict[str, tuple[AttemptKey, Plan, KubernetesOptions]] = {
 
 
 def objects(key: AttemptKey, plan: Plan, options: KubernetesOptions) -> list[Any]:
-    """Every object of an attempt, in the order in which they are made."""
+    """Every object of an attempt, in the order in which they are made; and the pod of layout `pod`."""
     first, *others = make_plan_config_maps(key, plan, options, STORAGE)
     owner = Owner(key, OWNER.uid, 1 + len(others))
     found: list[Any] = [first, *(owned_by(one, owner, options) for one in others)]
@@ -148,6 +149,7 @@ def objects(key: AttemptKey, plan: Plan, options: KubernetesOptions) -> list[Any
     found += [make_executor_job(owner, plan, options, index) for index in range(len(plan.executors))]
     if plan.outputs:
         found.append(make_filer_job(owner, plan, options, "out"))
+    found.append(make_pod(owner, plan, options))
     return found
 
 

@@ -14,6 +14,7 @@ from tesk.backends.kubernetes.pods import OWNER_FILE
 from tesk.backends.kubernetes.result import FilerResult, read_result, result_line
 from tesk.filer import StageOut
 from tesk.plan.model import Delivery, ExecutorPlan, Mount, Plan, Transfer
+from tesk.storage import StorageSettings
 
 MANY = FilerResult(out=StageOut(missing=tuple(f"output {number} is missing" for number in range(1000))))
 
@@ -33,9 +34,9 @@ def test_a_result_that_was_cut_anywhere_is_none() -> None:
     assert not [end for end in range(len(log)) if read_result(log[:end]) is not None]
 
 
-def attempt(directory: Path, plan: Plan) -> Path:
+def attempt(directory: Path, plan: Plan, storage: StorageSettings = STORAGE) -> Path:
     """What a filer's pod finds."""
-    for one in make_plan_config_maps(KEY, plan, SITE, STORAGE):
+    for one in make_plan_config_maps(KEY, plan, SITE, storage):
         files = {**(one.data or {}), **(one.binaryData or {})}
         for name, text in files.items():
             data = base64.b64decode(text) if name in (one.binaryData or {}) else text.encode()

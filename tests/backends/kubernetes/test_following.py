@@ -31,7 +31,9 @@ class Follower:
     async def read(self, *, follow: bool = True) -> None:
         labels = {**selector_of(SITE.instance, KEY), STEP: "executor"}
         async with self.world.api.cluster(patience=0.5) as api:
-            async for data in read_stream(api, labels, "stdout", follow=follow, expected=lambda: self.expected):
+            async for data in read_stream(
+                api, labels, "executor", "stdout", follow=follow, expected=lambda: self.expected
+            ):
                 self.heard.append(data)
 
     async def over(self) -> bytes:

@@ -1,4 +1,4 @@
-"""The backend `kubernetes`: each attempt is a taskmaster Job, which runs the rest; the server watches their reports."""
+"""The backend `kubernetes`: each attempt is a taskmaster's Job, or a pod; the server hears their reports."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from lightkube.resources.core_v1 import ConfigMap, Event, LimitRange, Persistent
 from tesk.backends.base import Attempt, AttemptKey, BackendAway, LogStream, ReportSink
 from tesk.backends.kubernetes.cluster import Cluster
 from tesk.backends.kubernetes.errors import ClusterError, NameTaken, Refused, StillThere, Unreachable
-from tesk.backends.kubernetes.following import read_stream
+from tesk.backends.kubernetes.following import read_reports, read_stream
 from tesk.backends.kubernetes.handout import make_plan_config_maps, owned_by
 from tesk.backends.kubernetes.labels import EXECUTOR, STEP, key_of, selector_of
-from tesk.backends.kubernetes.names import attempt_name, report_name
-from tesk.backends.kubernetes.objects import make_taskmaster_job, owner_of
+from tesk.backends.kubernetes.names import attempt_name, container_name, report_name
+from tesk.backends.kubernetes.objects import make_pod, make_taskmaster_job, owner_of
 from tesk.backends.kubernetes.observation import Lost, Observation, Waiting
-from tesk.backends.kubernetes.observe import observe
+from tesk.backends.kubernetes.observe import observe, observe_pod
 from tesk.backends.kubernetes.options import KubernetesOptions
 from tesk.backends.kubernetes.pace import Backoff
 from tesk.backends.kubernetes.patience import Patience
@@ -33,6 +33,7 @@ from tesk.backends.kubernetes.report_map import read_report
 from tesk.backends.kubernetes.resources import minimums
 from tesk.backends.kubernetes.stuck import is_stuck
 from tesk.backends.kubernetes.trimmed import trim_event, trim_job, trim_pod
+from tesk.backends.kubernetes.turn_waits import never_started, turn_waits
 from tesk.backends.kubernetes.watch import Change, Watch
 from tesk.plan.site import Capacity
 from tesk.storage import StorageSettings
@@ -170,7 +171,7 @@ class KubernetesBackend:
         return frozenset(
             key
             for key, held in self._held.items()
-            if key not in self._sweep and (held.work is not None or held.reported or self._job_of(key) is not None)
+            if key not in self._sweep and (held.work is not None or held.reported or self._made(key) is not None)
         )
 
     async def offer(self, attempt: Attempt) -> bool:
@@ -197,7 +198,8 @@ class KubernetesBackend:
         held = self._held.get(key)
         if held is None:
             return None
-        return held.report.waiting if held.reported and held.report is not None else held.waiting
+        told = held.report.waiting if held.reported and held.report is not None else None
+        return told or held.waiting
 
     async def cancel(self, key: AttemptKey) -> None:
         """Remove everything of the attempt, then report CANCELED."""
@@ -215,7 +217,8 @@ class KubernetesBackend:
             return
         keep = 0.0
         if held.ended and held.report is not None and held.report.end_time is not None and not held.leaving:
-            keep = self._options.keep_finished - (time.time() - _moment(held.report.end_time))
+            kept = 0.0 if self._options.pod_scratch == "volume" and self._is_pod(key) else self._options.keep_finished
+            keep = kept - (time.time() - _moment(held.report.end_time))
         held.report = None if held.report is None else Report(held.report.state)
         self._sweep[key] = time.monotonic() + max(0.0, keep)
         self._swept.set()
@@ -231,8 +234,12 @@ class KubernetesBackend:
 
         while follow and held is not None and not held.ended and not held.leaving and not held.runs(executor):
             await held.moved.wait()
-        labels = {**selector_of(self._options.instance, key), STEP: "executor", EXECUTOR: str(executor)}
-        async for data in read_stream(self._cluster, labels, stream, follow=follow, expected=expected):
+        labels, container = selector_of(self._options.instance, key), "executor"
+        if self._is_pod(key):
+            labels, container = {**labels, STEP: "taskmaster"}, container_name(executor)
+        else:
+            labels = {**labels, STEP: "executor", EXECUTOR: str(executor)}
+        async for data in read_stream(self._cluster, labels, container, stream, follow=follow, expected=expected):
             yield data
 
     def _begin(self, held: _Held, work: Callable[..., Coroutine[None, None, None]], *args: object) -> None:
@@ -254,13 +261,13 @@ class KubernetesBackend:
         held.work = asyncio.create_task(do(), name=f"attempt {held.key}")
 
     async def _make(self, held: _Held, attempt: Attempt) -> None:
-        """Make the plan's ConfigMaps and the taskmaster's Job, and follow it. Raises StepFailed where it cannot."""
+        """Make the attempt's first objects, and follow it. Raises StepFailed where they cannot be made."""
         patience = self._patience(held)
         again = Backoff(0.2, 10.0)
         while True:
             try:
                 async with self._places:
-                    job = await self._make_once(attempt)
+                    made = await self._make_once(attempt)
                 break
             except NameTaken as error:
                 raise StepFailed(str(error)) from error
@@ -270,18 +277,93 @@ class KubernetesBackend:
                 waiting = Waiting(str(error), curable=True)
             patience.wait(waiting)
             await asyncio.sleep(again.next())
-        await self._follow(held, job, patience)
+        await self._follow(held, made, patience)
 
-    async def _make_once(self, attempt: Attempt) -> Job:
+    async def _make_once(self, attempt: Attempt) -> Job | Pod:
         maps = make_plan_config_maps(attempt.key, attempt.plan, self._options, self._storage)
         owner = owner_of(await self._cluster.create(maps[0]))
         if owner is None:
             raise StepFailed(f"the ConfigMap {attempt_name(attempt.key)} is not what tesk made")
         for one in maps[1:]:
             await self._cluster.create(owned_by(one, owner, self._options))
+        if self._options.layout == "pod":
+            return await self._cluster.create(make_pod(owner, attempt.plan, self._options))
         return await self._cluster.create(make_taskmaster_job(owner, self._options))
 
-    async def _follow(self, held: _Held, job: Job, patience: Patience) -> None:
+    async def _follow(self, held: _Held, made: Job | Pod, patience: Patience) -> None:
+        if isinstance(made, Pod):
+            await self._follow_pod(held, made, patience)
+        else:
+            await self._follow_job(held, made, patience)
+
+    async def _follow_pod(self, held: _Held, made: Pod, patience: Patience) -> None:
+        """Watch the pod of an attempt until its last report: what it waits for, and whether it is lost."""
+        name = made.metadata.name if made.metadata else None
+        assert name is not None
+        fresh, reading, turns = True, None, {}
+        try:
+            while not held.ended:
+                moved, seconds = held.moved, None
+                try:
+                    pod = made if fresh else await self._pod_of(made)
+                    fresh = False
+                    seen = observe_pod(pod, self._events_of(held), container="taskmaster")
+                    if reading is None and (seen.started or seen.ended):
+                        reading = asyncio.create_task(self._read(held, name), name=f"reports of {name}")
+                    if seen.ended is not None or (seen.lost is not None and not seen.lost.may_run):
+                        if reading is not None:
+                            await asyncio.wait([reading])
+                        if seen.ended is not None and seen.ended.reason == "Evicted" and not held.ended:
+                            raise StepFailed(f"the task: {seen.ended.problem}")
+                        await self._lose(held, seen)
+                        break
+                    if seen.scheduled and held.report is None:
+                        self._tell(held, Report(State.INITIALIZING, system_logs=held.waits))
+                    turn = len(held.report.executors) if held.report is not None and seen.started else -1
+                    if pod is not None and turn >= 0 and (fault := never_started(pod, turn)):
+                        raise StepFailed(fault)
+                    waiting = turn_waits(pod, turn, self._events_of(held)) if pod and turn >= 0 else seen.waiting
+                    if turn not in turns:
+                        turns[turn] = self._patience(held, f"executor {turn}") if turn >= 0 else patience
+                        patience.renew()
+                    if waiting is not None:
+                        seconds = turns[turn].wait(waiting)
+                    else:
+                        turns[turn].renew()
+                except ClusterError as error:  # nothing is known, so nothing is done
+                    log.warning("attempt %s cannot be looked at: %s", held.key, error)
+                    seconds = _LOOK_SELDOM
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await moved.wait()
+        finally:
+            if reading is not None:
+                reading.cancel()
+
+    async def _read(self, held: _Held, name: str) -> None:
+        """Take the reports that the taskmaster of the pod `name` tells."""
+
+        def over() -> bool:
+            pod = self._pods.objects.get(name)
+            return pod is None or observe_pod(pod, [], container="taskmaster").ended is not None
+
+        async with contextlib.aclosing(read_reports(self._cluster, name, over)) as reports:
+            async for report in reports:
+                self._take(held.key, report)
+
+    async def _pod_of(self, made: Pod) -> Pod | None:
+        """The pod that was made as `made`, as it is now; None when it is surely gone."""
+        assert made.metadata is not None
+        assert made.metadata.name is not None
+        there = self._pods.objects.get(made.metadata.name)
+        if there is None or _uid(there) != _uid(made):
+            there = await self._cluster.get(Pod, made.metadata.name)  # the watch may lag behind
+        return there if there is not None and _uid(there) == _uid(made) else None
+
+    def _events_of(self, held: _Held) -> list[EventModel]:
+        return [one for one in self._events.objects.values() if _about(one, attempt_name(held.key))]
+
+    async def _follow_job(self, held: _Held, job: Job, patience: Patience) -> None:
         """Watch the taskmaster of an attempt until its last report: why it does not start, and whether it is lost."""
         fresh = True  # the answer that brought `job` is news enough for the first look
         while not held.ended:
@@ -313,7 +395,7 @@ class KubernetesBackend:
             there = await self._cluster.get(Job, name)  # the watch may lag behind
             there = there if there is not None and _uid(there) == uid else None
         pods = [pod for pod in self._pods.objects.values() if _key(pod) == held.key]
-        events = [] if held.reported else [one for one in self._events.objects.values() if _about(one, name)]
+        events = [] if held.reported else self._events_of(held)
         return observe(there, pods, None, events, container="taskmaster")
 
     async def _lose(self, held: _Held, seen: Observation) -> None:
@@ -342,7 +424,9 @@ class KubernetesBackend:
         """The attempt cannot start: nothing of it stays."""
         held.leaving = True
         await self._remove(held.key)
-        self._tell(held, Report(State.SYSTEM_ERROR, end_time=now(), system_logs=(*held.waits, *sentences)))
+        known = held.report or Report(State.SYSTEM_ERROR, system_logs=held.waits)
+        logs = (*known.system_logs, *sentences)
+        self._tell(held, dataclasses.replace(known, state=State.SYSTEM_ERROR, end_time=now(), system_logs=logs))
 
     async def _cancel(self, held: _Held) -> None:
         await self._remove(held.key)
@@ -375,13 +459,14 @@ class KubernetesBackend:
         return await cluster.delete_all(ConfigMap, labels)
 
     async def _remove_pods(self, labels: dict[str, str]) -> int:
-        """Ask for the end of pods, and take away those that a kubelet does not let go of; how many were there."""
-        if not (there := await self._cluster.delete_all(Pod, labels)):
+        """Ask for the end of pods, and take away those that a kubelet does not let go of; how many are still there."""
+        if not await self._cluster.delete_all(Pod, labels):
             return 0
-        for pod in await self._cluster.list(Pod, labels):
+        left = await self._cluster.list(Pod, labels)
+        for pod in left:
             if pod.metadata is not None and pod.metadata.name and is_stuck(pod, datetime.now(UTC)):
                 await self._cluster.delete(Pod, pod.metadata.name, uid=pod.metadata.uid, grace_seconds=0)
-        return there
+        return len(left)
 
     async def _sweep_all(self) -> None:
         """Remove finished attempts once they have been kept long enough."""
@@ -416,7 +501,8 @@ class KubernetesBackend:
     def _take(self, key: AttemptKey, report: Report) -> None:
         """A report of a taskmaster."""
         held = self._held.setdefault(key, _Held(key))
-        held.reported = True
+        if not held.reported:
+            held.reported, held.waiting = True, None
         if held.ended or held.leaving:
             return
         report = dataclasses.replace(report, system_logs=(*held.waits, *report.system_logs))
@@ -452,24 +538,29 @@ class KubernetesBackend:
 
     def _told_event(self, change: Change, kept: EventModel) -> None:
         for held in self._held.values():
-            if not held.reported and not held.ended and _about(kept, attempt_name(held.key)):
+            if not held.ended and _about(kept, attempt_name(held.key)):
                 held.wake()
 
-    def _job_of(self, key: AttemptKey) -> Job | None:
-        return self._jobs.objects.get(attempt_name(key))
+    def _made(self, key: AttemptKey) -> Job | Pod | None:
+        """What the attempt was made as: its taskmaster's Job, or its pod."""
+        name = attempt_name(key)
+        return self._jobs.objects.get(name) or self._pods.objects.get(name)
+
+    def _is_pod(self, key: AttemptKey) -> bool:
+        return isinstance(self._made(key), Pod)
 
     def _adopt(self) -> None:
         """Follow what an earlier server began."""
         for held in list(self._held.values()):
-            job = self._job_of(held.key)
+            made = self._made(held.key)
             if held.ended or held.leaving or held.work is not None:
                 continue
-            if job is not None:
-                self._begin(held, self._follow, job, self._patience(held))
+            if made is not None:
+                self._begin(held, self._follow, made, self._patience(held))
             elif held.reported:
                 self._begin(held, self._lose, Observation(lost=Lost("its Job was deleted")))
 
-    def _patience(self, held: _Held) -> Patience:
+    def _patience(self, held: _Held, what: str = "the task") -> Patience:
         options = self._options
 
         def note(sentence: str) -> None:
@@ -478,12 +569,16 @@ class KubernetesBackend:
                 self._sink(held.key, Report(State.QUEUED, system_logs=held.waits))
             elif not held.reported:
                 self._tell(held, dataclasses.replace(held.report, system_logs=held.waits))
+            elif not held.ended:  # before what the taskmaster said, as in its next report
+                known = held.report.system_logs
+                logs = (*held.waits, *known[len(held.waits) - 1 :])
+                self._tell(held, dataclasses.replace(held.report, system_logs=logs))
 
         def show(sentence: str | None) -> None:
             held.waiting = sentence
 
         return Patience(
-            "the task",
+            what,
             note,
             start_timeout=options.start_timeout,
             queue_timeout=options.queue_timeout,
@@ -504,8 +599,8 @@ def _moment(time_: str) -> float:
     return datetime.fromisoformat(time_).timestamp()
 
 
-def _uid(job: Job) -> str | None:
-    return job.metadata.uid if job.metadata else None
+def _uid(made: Job | Pod) -> str | None:
+    return made.metadata.uid if made.metadata else None
 
 
 def _key(obj: Job | Pod) -> AttemptKey | None:

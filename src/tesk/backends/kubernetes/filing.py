@@ -20,7 +20,7 @@ from tesk.filer import TransferError, open_directories, stage_in, stage_out
 from tesk.plan.model import Plan
 from tesk.storage import Storage, StorageSettings
 
-__all__ = ["main"]
+__all__ = ["bring", "deliver", "main"]
 
 TERMINATION_MESSAGE = Path("/dev/termination-log")
 _LONGEST_MESSAGE = 4096
@@ -35,15 +35,25 @@ def main(attempt: Path, volume: Path, phase: Phase, message: Path = TERMINATION_
     """
     plan, site = read_moves(attempt)
     if phase == "in":
-        result = _make_scratch(volume) or asyncio.run(_stage_in(plan, site, volume / SCRATCH_TREE))
+        result = _make_scratch(volume) or bring(plan, site, volume / SCRATCH_TREE)
     else:
-        result = asyncio.run(_stage_out(plan, site, volume / SCRATCH_TREE))
+        result = deliver(plan, site, volume / SCRATCH_TREE)
     for sentence in result.problems:
         print(sentence)
     line = result_line(result)
     print(line, flush=True)
     _leave(line, message)
     return 0
+
+
+def bring(plan: Plan, site: StorageSettings, scratch: Path) -> FilerResult:
+    """Bring the inputs of `plan` into `scratch`."""
+    return asyncio.run(_stage_in(plan, site, scratch))
+
+
+def deliver(plan: Plan, site: StorageSettings, scratch: Path) -> FilerResult:
+    """Deliver the outputs of `plan` from `scratch`."""
+    return asyncio.run(_stage_out(plan, site, scratch))
 
 
 def _leave(line: str, message: Path) -> None:

@@ -1,4 +1,4 @@
-"""One stream of an executor as it comes, out of its pod's log."""
+"""What a container writes, as it comes, out of its pod's log: an executor's streams, and a taskmaster's reports."""
 
 from __future__ import annotations
 
@@ -12,43 +12,69 @@ from tesk.backends.kubernetes.cluster import Cluster, Selector
 from tesk.backends.kubernetes.errors import Gone, Refused, Unreachable
 from tesk.backends.kubernetes.pace import Backoff
 from tesk.backends.kubernetes.pod_facts import age, status_of
+from tesk.backends.kubernetes.report_lines import ReportReader
 from tesk.backends.kubernetes.streams import StreamName, Unframer
+from tesk.taskmaster.report import Report
 
-__all__ = ["read_stream"]
+__all__ = ["read_reports", "read_stream"]
 
-_CONTAINER = "executor"
 _SOONEST, _LATEST = 0.2, 2.0
 _LATE_READS = 4
 """How often the log of a container that has ended is read again for the record that ends it, which may come late."""
 
 
+class _Tail:
+    """The log of one container, read again after each break; nothing is told twice."""
+
+    def __init__(self, cluster: Cluster, container: str) -> None:
+        self._cluster = cluster
+        self._container = container
+        self.known = 0
+
+    async def read(self, pod: str | None, *, follow: bool) -> AsyncGenerator[bytes]:
+        """What came since; nothing where the container has not started, or the pod is not there yet."""
+        if pod is None:
+            return
+        at = 0
+        with contextlib.suppress(Refused):
+            async with contextlib.aclosing(self._cluster.log(pod, self._container, follow=follow)) as pieces:
+                async for piece in pieces:
+                    at += len(piece)
+                    if at > self.known:
+                        fresh, self.known = piece[-(at - self.known) :], at
+                        yield fresh
+
+
 async def read_stream(
-    cluster: Cluster, labels: Selector, stream: StreamName, *, follow: bool, expected: Callable[[], bool]
+    cluster: Cluster,
+    labels: Selector,
+    container: str,
+    stream: StreamName,
+    *,
+    follow: bool,
+    expected: Callable[[], bool],
 ) -> AsyncIterator[bytes]:
-    """What the executor whose pod has `labels` wrote; with `follow` until its end, while it is `expected` to start.
+    """What the executor in `container` of the pod with `labels` wrote; with `follow` until its end, while it is
+    `expected` to start.
 
     A connection that breaks is made again, and what came before is not told twice. What the node has rotated away
     before it could be read is missing. Raises Unreachable without `follow`.
     """
     again = Backoff(_SOONEST, _LATEST)
-    unframer, known, late = Unframer(stream), 0, 0
+    tail, unframer, late = _Tail(cluster, container), Unframer(stream), 0
     while True:
         awaited = expected()  # asked first: what has begun and ended meanwhile is there now
         try:
             pod = max(await cluster.list(Pod, labels), key=age, default=None)
             name = pod.metadata.name if pod is not None and pod.metadata is not None else None
-            if name is None and (known or not awaited):
+            if name is None and (tail.known or not awaited):
                 return
-            at = 0
-            async with contextlib.aclosing(_log(cluster, name, follow=follow)) as pieces:
-                async for piece in pieces:
-                    at += len(piece)
-                    if at > known:
-                        fresh, known = piece[-(at - known) :], at
-                        again.renew()
-                        if data := unframer.feed(fresh):
-                            yield data
-            late += _has_ended(pod)
+            async with contextlib.aclosing(tail.read(name, follow=follow)) as pieces:
+                async for fresh in pieces:
+                    again.renew()
+                    if data := unframer.feed(fresh):
+                        yield data
+            late += _has_ended(pod, container)
         except Gone:
             return
         except Unreachable:
@@ -59,15 +85,31 @@ async def read_stream(
         await asyncio.sleep(again.next())
 
 
-async def _log(cluster: Cluster, pod: str | None, *, follow: bool) -> AsyncGenerator[bytes]:
-    """The log of the pod; nothing where it has not started, or is not there yet."""
-    if pod is not None:
-        with contextlib.suppress(Refused):
-            async with contextlib.aclosing(cluster.log(pod, _CONTAINER, follow=follow)) as pieces:
-                async for piece in pieces:
-                    yield piece
+async def read_reports(cluster: Cluster, pod: str, over: Callable[[], bool]) -> AsyncGenerator[Report]:
+    """The reports that the taskmaster of the pod tells, up to its last one, or as far as there are any.
+
+    `over` says whether its container has ended: then what is not there soon never comes.
+    """
+    again = Backoff(_SOONEST, _LATEST)
+    tail, reader, late = _Tail(cluster, "taskmaster"), ReportReader(), 0
+    while late <= 2 * _LATE_READS:
+        was_over = over()
+        try:
+            async with contextlib.aclosing(tail.read(pod, follow=True)) as pieces:
+                async for fresh in pieces:
+                    again.renew()
+                    if reader.feed(fresh) and reader.newest is not None:
+                        yield reader.newest
+                        if reader.newest.state.terminal:
+                            return
+            late += was_over
+        except Gone:
+            return
+        except Unreachable:
+            pass
+        await asyncio.sleep(again.next())
 
 
-def _has_ended(pod: Pod | None) -> bool:
-    status = status_of(pod, _CONTAINER) if pod is not None else None
+def _has_ended(pod: Pod | None, container: str) -> bool:
+    status = status_of(pod, container) if pod is not None else None
     return status is not None and status.state is not None and status.state.terminated is not None

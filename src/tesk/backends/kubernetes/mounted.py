@@ -25,16 +25,21 @@ if TYPE_CHECKING:
 __all__ = [
     "ABOUT",
     "ATTEMPT_DIRECTORY",
+    "CONTROL_DIRECTORY",
     "LAUNCHER_PROGRAM",
     "LAUNCHER_TREE",
     "OWNER_FILE",
     "SCRATCH_DIRECTORY",
     "SCRATCH_TREE",
     "SITE",
+    "TESK_PROGRAM",
     "Handout",
+    "PodHandout",
+    "longest_run",
     "part_name",
     "read_attempt",
     "read_moves",
+    "read_pod",
 ]
 
 ATTEMPT_DIRECTORY = "/tesk/attempt"
@@ -49,8 +54,14 @@ SITE, ABOUT = "site.json", "attempt.json"
 SCRATCH_DIRECTORY = "/scratch"
 """Where filers find the whole scratch volume."""
 
+CONTROL_DIRECTORY = "/tesk/control"
+"""Where the taskmaster of a pod finds the control directories of its executors."""
+
 SCRATCH_TREE, LAUNCHER_TREE = "scratch", "launcher"
 """The two directories of the scratch volume: the files of the task, by container path; and the launcher."""
+
+TESK_PROGRAM = "/opt/tesk/bin/tesk"
+"""The entrypoint of our own image."""
 
 LAUNCHER_PROGRAM = "/usr/local/bin/launcher"
 """The launcher in our own image; `--install DIR` copies it to `DIR/launcher`."""
@@ -64,6 +75,16 @@ class Handout:
     plan: Plan
     options: KubernetesOptions
     storage: StorageSettings
+
+
+@dataclass(frozen=True, slots=True)
+class PodHandout:
+    """What the taskmaster of a pod knows. `max_runtime` is in seconds, of each executor."""
+
+    plan: Plan
+    storage: StorageSettings
+    log_bytes: int
+    max_runtime: int | None
 
 
 def part_name(number: int) -> str:
@@ -94,6 +115,20 @@ def read_moves(directory: Path) -> tuple[Plan, StorageSettings]:
     with _told(directory):
         plan = _plan(directory, _json(directory / ABOUT)["parts"])
         return plan, StorageSettings.from_data(_json(directory / SITE)["storage"])
+
+
+def read_pod(directory: Path) -> PodHandout:
+    """What the taskmaster of a pod needs of `read_attempt`, and no more. Raises ValueError as that does."""
+    with _told(directory):
+        plan, storage = read_moves(directory)
+        options = _json(directory / SITE)["kubernetes"]
+        return PodHandout(plan, storage, options["log_bytes"], longest_run(plan, options["max_runtime"]))
+
+
+def longest_run(plan: Plan, allowed: int | None) -> int | None:
+    """Seconds that an executor may take; the shorter of what the site allows and what the task asks for."""
+    asked = plan.parameters.get("max_runtime")
+    return min((one for one in (allowed, int(asked) if asked else None) if one is not None), default=None)
 
 
 def _json(file: Path) -> Any:

@@ -15,6 +15,7 @@ __all__ = [
     "Phase",
     "attempt_name",
     "claim_name",
+    "container_name",
     "executor_name",
     "filer_name",
     "plan_names",
@@ -70,4 +71,9 @@ def filer_name(key: AttemptKey, phase: Phase) -> str:
 
 def executor_name(key: AttemptKey, index: int) -> str:
     """The Job of executor number `index` (from 0)."""
-    return f"{attempt_name(key)}-ex-{index:02d}"
+    return f"{attempt_name(key)}-{container_name(index)}"
+
+
+def container_name(index: int) -> str:
+    """The container of executor number `index` (from 0) in a pod for the whole attempt, and its control directory."""
+    return f"ex-{index:02d}"

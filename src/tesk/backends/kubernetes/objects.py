@@ -9,20 +9,29 @@
 | Job | stage-in | taskmaster |
 | Job for each executor | executor | taskmaster |
 | Job | stage-out | taskmaster |
+
+In layout `pod` there are the ConfigMaps with the plan and one pod, whose step is taskmaster.
 """
 
 from __future__ import annotations
 
 from lightkube.models.batch_v1 import JobSpec
-from lightkube.models.core_v1 import PersistentVolumeClaimSpec, PodSpec, PodTemplateSpec, VolumeResourceRequirements
+from lightkube.models.core_v1 import PodSpec, PodTemplateSpec
 from lightkube.models.meta_v1 import ObjectMeta, OwnerReference
 from lightkube.resources.batch_v1 import Job
-from lightkube.resources.core_v1 import ConfigMap, PersistentVolumeClaim
+from lightkube.resources.core_v1 import ConfigMap, PersistentVolumeClaim, Pod
 
 from tesk.backends.kubernetes.labels import Step, key_of, labels_of
 from tesk.backends.kubernetes.names import Owner, Phase, attempt_name, claim_name, executor_name, filer_name
 from tesk.backends.kubernetes.options import KubernetesOptions
-from tesk.backends.kubernetes.pods import OWNER_ANNOTATION, executor_pod, filer_pod, taskmaster_pod
+from tesk.backends.kubernetes.pods import (
+    OWNER_ANNOTATION,
+    executor_pod,
+    filer_pod,
+    scratch_claim,
+    task_pod,
+    taskmaster_pod,
+)
 from tesk.backends.kubernetes.resources import scratch_bytes
 from tesk.plan.model import Plan
 
@@ -31,6 +40,7 @@ __all__ = [
     "make_executor_job",
     "make_filer_job",
     "make_metadata",
+    "make_pod",
     "make_scratch_claim",
     "make_taskmaster_job",
     "needs_scratch",
@@ -64,15 +74,20 @@ def make_taskmaster_job(owner: Owner, options: KubernetesOptions) -> Job:
     return _job(owner, owner.name, "taskmaster", options, taskmaster_pod(owner, options), retries=_TASKMASTER_RETRIES)
 
 
+def make_pod(owner: Owner, plan: Plan, options: KubernetesOptions) -> Pod:
+    """The pod that is the whole attempt in layout `pod`. A drain takes it, since it has a controller."""
+    metadata = make_metadata(owner, owner.name, "taskmaster", options)
+    metadata.annotations = {**options.annotations, **_STAY, OWNER_ANNOTATION: owner.uid}
+    for one in metadata.ownerReferences or ():
+        one.controller = True
+    return Pod(metadata=metadata, spec=task_pod(owner, plan, options))
+
+
 def make_scratch_claim(owner: Owner, plan: Plan, options: KubernetesOptions) -> PersistentVolumeClaim:
     """The claim to the volume that all steps of the attempt share."""
     return PersistentVolumeClaim(
         metadata=make_metadata(owner, claim_name(owner.key), "scratch", options),
-        spec=PersistentVolumeClaimSpec(
-            accessModes=[options.access_mode],
-            resources=VolumeResourceRequirements(requests={"storage": str(scratch_bytes(plan, options))}),
-            storageClassName=options.storage_class or None,
-        ),
+        spec=scratch_claim(scratch_bytes(plan, options), options),
     )
 
 

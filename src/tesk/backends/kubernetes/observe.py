@@ -10,21 +10,33 @@ import dataclasses
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from lightkube.models.batch_v1 import Job, JobCondition
-from lightkube.models.core_v1 import ContainerState, ContainerStateTerminated, Event, PersistentVolumeClaim, Pod
+from lightkube.models.batch_v1 import Job, JobCondition, JobSpec
+from lightkube.models.core_v1 import (
+    ContainerState,
+    ContainerStateTerminated,
+    Event,
+    PersistentVolumeClaim,
+    Pod,
+    PodTemplateSpec,
+)
 
 from tesk.backends.kubernetes.losses import own_fault, taken, told_by_events
 from tesk.backends.kubernetes.observation import Ended, Lost, Observation, Waiting
 from tesk.backends.kubernetes.pod_facts import EPOCH, age, node_of, status_of
+from tesk.backends.kubernetes.sentences import ran_too_long
 from tesk.backends.kubernetes.waiting import init_failure, pod_waits, unmade_pod_waits
 from tesk.backends.kubernetes.words import plain, stamp
 
-__all__ = ["observe"]
+__all__ = ["NOT_STARTED", "observe", "observe_pod"]
 
 DEFAULT_BACKOFF_LIMIT = 6
-_NOT_STARTED = ("StartError", "ContainerCannotRun")
+NOT_STARTED = ("StartError", "ContainerCannotRun")
+"""The reasons of the end of a container in which nothing ran."""
+
 _UNKNOWN_END = "ContainerStatusUnknown"
 _JOB_GONE = "its Job was deleted"
+_ALONE = Job(spec=JobSpec(backoffLimit=0, template=PodTemplateSpec()))
+"""What stands for the Job of a pod that has none."""
 
 
 def observe(
@@ -49,6 +61,13 @@ def observe(
     if newest is None:
         return _without_pod(job, claim, events)
     return _Look(job, pods, newest, claim, events, container or _first_container(job, newest)).observe()
+
+
+def observe_pod(pod: Pod | None, events: Sequence[Event], *, container: str) -> Observation:
+    """What is known now of a pod that no Job made, which is never tried again; None: it surely is no more."""
+    if pod is None:
+        return Observation(lost=Lost("its pod was deleted"))
+    return _Look(_ALONE, [pod], pod, None, events, container).observe()
 
 
 def _without_pod(job: Job | None, claim: PersistentVolumeClaim | None, events: Sequence[Event]) -> Observation:
@@ -183,7 +202,7 @@ class _Look:
         if end is None:
             return Ended(None, self.started(), None, reason, problem=problem)
         finish = _when(end.finishedAt)
-        message = end.message or "" if end.reason not in _NOT_STARTED else ""
+        message = end.message or "" if end.reason not in NOT_STARTED else ""
         return Ended(end.exitCode, _when(end.startedAt) or finish, finish, reason, message, problem)
 
     def problem(self, end: ContainerStateTerminated) -> str | None:
@@ -192,7 +211,7 @@ class _Look:
             limit = self.limit("memory")
             whose = "it" if end.exitCode == 137 else "a process of it"
             return f"{whose} ran out of memory{f' (its limit is {limit})' if limit else ''}"
-        if end.reason in _NOT_STARTED:
+        if end.reason in NOT_STARTED:
             return f"its container could not be started: {plain(end.message)}"
         if end.exitCode != 0 and len(self.pods) > 1:
             return f"it was tried {len(self.pods)} times"
@@ -261,8 +280,7 @@ def _suspended() -> Waiting:
 
 def _too_long(job: Job | None, pod: Pod | None = None) -> str:
     specs = (pod.spec if pod else None, job.spec if job else None)
-    seconds = next((spec.activeDeadlineSeconds for spec in specs if spec and spec.activeDeadlineSeconds), None)
-    return f"it ran longer than allowed{f' ({seconds} s)' if seconds else ''}"
+    return ran_too_long(next((one.activeDeadlineSeconds for one in specs if one and one.activeDeadlineSeconds), None))
 
 
 def _replaces(job: Job) -> bool:

@@ -20,13 +20,15 @@ __all__ = [
     "KubernetesOptions",
     "Layout",
     "Minimums",
+    "PodScratch",
     "PullPolicy",
     "Requirements",
     "SecretMount",
     "Toleration",
 ]
 
-Layout = Literal["jobs"]
+Layout = Literal["jobs", "pod"]
+PodScratch = Literal["node", "volume"]
 AccessMode = Literal["ReadWriteOnce", "ReadWriteOncePod", "ReadWriteMany"]
 PullPolicy = Literal["IfNotPresent", "Always", "Never"]
 
@@ -114,6 +116,7 @@ class KubernetesOptions:
     namespace: str = ""
     instance: str = "tesk"
     layout: Layout = "jobs"
+    pod_scratch: PodScratch = "node"
     kubeconfig: str = ""
     context: str = ""
     image_pull_policy: PullPolicy = "IfNotPresent"

@@ -13,33 +13,45 @@ from lightkube.models.core_v1 import (
     EmptyDirVolumeSource,
     EnvFromSource,
     EnvVar,
+    EphemeralVolumeSource,
+    ExecAction,
+    Lifecycle,
+    LifecycleHandler,
     LocalObjectReference,
     ObjectFieldSelector,
+    PersistentVolumeClaimSpec,
+    PersistentVolumeClaimTemplate,
     PersistentVolumeClaimVolumeSource,
     PodSpec,
     ProjectedVolumeSource,
+    ResourceRequirements,
     SecretEnvSource,
     SecretVolumeSource,
+    SecurityContext,
     Toleration,
     Volume,
     VolumeMount,
     VolumeProjection,
+    VolumeResourceRequirements,
 )
 
 from tesk.backends.kubernetes import options as settings
 from tesk.backends.kubernetes.escape import escaped
 from tesk.backends.kubernetes.mounted import (
     ATTEMPT_DIRECTORY,
+    CONTROL_DIRECTORY,
     LAUNCHER_PROGRAM,
     LAUNCHER_TREE,
     OWNER_FILE,
     SCRATCH_DIRECTORY,
     SCRATCH_TREE,
+    TESK_PROGRAM,
+    longest_run,
 )
-from tesk.backends.kubernetes.names import Owner, Phase, claim_name, plan_names
+from tesk.backends.kubernetes.names import Owner, Phase, claim_name, container_name, plan_names
 from tesk.backends.kubernetes.options import KubernetesOptions
-from tesk.backends.kubernetes.resources import executor_resources, own_resources
-from tesk.backends.kubernetes.security import executor_security, own_security
+from tesk.backends.kubernetes.resources import executor_resources, own_resources, scratch_bytes, shared_resources
+from tesk.backends.kubernetes.security import executor_security, own_security, shared_security
 from tesk.plan.model import ExecutorPlan, Mount, Plan
 
 __all__ = [
@@ -47,6 +59,8 @@ __all__ = [
     "executor_pod",
     "filer_pod",
     "launcher_directory",
+    "scratch_claim",
+    "task_pod",
     "taskmaster_pod",
 ]
 
@@ -96,10 +110,7 @@ def filer_pod(owner: Owner, plan: Plan, options: KubernetesOptions, phase: Phase
         volumeMounts=[
             _attempt_mount(),
             VolumeMount(name="scratch", mountPath=SCRATCH_DIRECTORY),
-            *(
-                VolumeMount(name=name, mountPath=one.path, readOnly=True if one.read_only else None)
-                for name, one in files
-            ),
+            *(_file_mount(name, one) for name, one in files),
         ],
     )
     return _pod(
@@ -121,10 +132,9 @@ def filer_pod(owner: Owner, plan: Plan, options: KubernetesOptions, phase: Phase
 
 def executor_pod(owner: Owner, plan: Plan, options: KubernetesOptions, index: int) -> PodSpec:
     """The pod of executor number `index`: the user's image and argv, started by the launcher, with no rights at all."""
-    executor, security = plan.executors[index], executor_security(options)
+    security = executor_security(options)
     place = launcher_directory(plan)
     from_scratch = bool(plan.mounts)
-    mounts = [_scratch_mount(one) for one in plan.mounts]
     launcher = VolumeMount(
         name="scratch" if from_scratch else "launcher",
         mountPath=place,
@@ -132,19 +142,17 @@ def executor_pod(owner: Owner, plan: Plan, options: KubernetesOptions, index: in
         readOnly=True,
     )
     volumes = [_claim_volume("scratch", claim_name(owner.key)) if from_scratch else _empty_volume("launcher")]
-    secret = options.executor_secret
-    if secret is not None:
-        mounts.append(VolumeMount(name="secret", mountPath=secret.mount_path, readOnly=True))
-        volumes.append(Volume(name="secret", secret=SecretVolumeSource(secretName=secret.name)))
-    container = Container(
+    if options.executor_secret is not None:
+        volumes.append(_secret_volume(options.executor_secret))
+    container = _executor(
+        plan,
+        options,
+        index,
         name="executor",
-        image=executor.image,
-        imagePullPolicy=options.image_pull_policy,
-        command=[escaped(one) for one in _launched(f"{place}/launcher", executor, options.log_bytes)],
-        env=[EnvVar(name=name, value=escaped(value)) for name, value in executor.env.items()] or None,
+        launcher=[f"{place}/launcher"],
         resources=executor_resources(plan, options),
-        securityContext=security.container,
-        volumeMounts=[*mounts, launcher],
+        security=security.container,
+        mount=launcher,
     )
     account = plan.parameters.get("service_account") or options.executor_service_account
     return _pod(
@@ -154,11 +162,111 @@ def executor_pod(owner: Owner, plan: Plan, options: KubernetesOptions, index: in
         initContainers=None if from_scratch else [_launcher_container(options, place)],
         volumes=volumes,
         restartPolicy="Never",
-        activeDeadlineSeconds=_deadline(plan, options),
+        # A Job's own deadline would count the time in the queue, and would take the pod away with its log.
+        activeDeadlineSeconds=longest_run(plan, options.max_runtime),
         serviceAccountName=account or None,
         automountServiceAccountToken=False,
         securityContext=security.pod,
         terminationGracePeriodSeconds=_EXECUTOR_GRACE,
+    )
+
+
+def task_pod(owner: Owner, plan: Plan, options: KubernetesOptions) -> PodSpec:
+    """The pod of a whole attempt: its taskmaster first, which makes what the executors' containers need to start.
+
+    The kubelet starts containers in their order, each once the hook `postStart` of the one before has ended.
+    """
+    pod_security, own, others = shared_security(options)
+    files = [(f"files-{number}", one) for number, one in enumerate(options.file_volumes)]
+    taskmaster = Container(
+        name="taskmaster",
+        image=options.image,
+        imagePullPolicy=options.image_pull_policy,
+        command=[escaped(one) for one in _held(plan)],
+        envFrom=_env_from(options.storage_secret),
+        resources=own_resources(options.filer_resources, options.minimums),
+        securityContext=own,
+        lifecycle=Lifecycle(
+            postStart=LifecycleHandler(exec=ExecAction([LAUNCHER_PROGRAM, "--await", f"{CONTROL_DIRECTORY}/ready"]))
+        ),
+        volumeMounts=[
+            _attempt_mount(),
+            VolumeMount(name="control", mountPath=CONTROL_DIRECTORY),
+            *([VolumeMount(name="scratch", mountPath=SCRATCH_DIRECTORY)] if plan.mounts else []),
+            *(_file_mount(name, one) for name, one in files),
+        ],
+    )
+    volumes = [_attempt_volume(owner), _empty_volume("control")]
+    if plan.mounts:
+        volumes.append(_scratch_volume(plan, options))
+    volumes += [_claim_volume(name, one.pvc, read_only=one.read_only) for name, one in files]
+    if options.executor_secret is not None:
+        volumes.append(_secret_volume(options.executor_secret))
+    account = plan.parameters.get("service_account") or options.executor_service_account
+    return _pod(
+        options,
+        plan,
+        containers=[taskmaster, *(_turn(plan, options, index, others) for index in range(len(plan.executors)))],
+        volumes=volumes,
+        restartPolicy="Never",
+        serviceAccountName=account or None,
+        automountServiceAccountToken=False,
+        securityContext=pod_security,
+        terminationGracePeriodSeconds=_EXECUTOR_GRACE,
+    )
+
+
+def _held(plan: Plan) -> list[str]:
+    """What the taskmaster's container runs: first what makes scratch and the control directories."""
+    made = [
+        word
+        for one in plan.mounts
+        for word in ("--dir" if one.type == "DIRECTORY" else "--file", f"{SCRATCH_DIRECTORY}/{SCRATCH_TREE}{one.path}")
+    ]
+    program = [TESK_PROGRAM, "taskmaster", "--kubernetes", ATTEMPT_DIRECTORY, "--pod"]
+    return [LAUNCHER_PROGRAM, "--hold", CONTROL_DIRECTORY, str(len(plan.executors)), *made, "--", *program]
+
+
+def _turn(plan: Plan, options: KubernetesOptions, index: int, security: SecurityContext | None) -> Container:
+    """The container of an executor that waits for its turn."""
+    place = launcher_directory(plan)
+    control = VolumeMount(name="control", mountPath=place, subPath=container_name(index), readOnly=True)
+    return _executor(
+        plan,
+        options,
+        index,
+        name=container_name(index),
+        launcher=[f"{place}/launcher", "--turn", place],
+        resources=shared_resources(plan, options, index),
+        security=security,
+        mount=control,
+    )
+
+
+def _executor(
+    plan: Plan,
+    options: KubernetesOptions,
+    index: int,
+    *,
+    name: str,
+    launcher: Sequence[str],
+    resources: ResourceRequirements | None,
+    security: SecurityContext | None,
+    mount: VolumeMount,
+) -> Container:
+    executor, secret = plan.executors[index], options.executor_secret
+    mounts = [_scratch_mount(one) for one in plan.mounts]
+    if secret is not None:
+        mounts.append(VolumeMount(name="secret", mountPath=secret.mount_path, readOnly=True))
+    return Container(
+        name=name,
+        image=executor.image,
+        imagePullPolicy=options.image_pull_policy,
+        command=[escaped(one) for one in _launched(launcher, executor, options.log_bytes)],
+        env=[EnvVar(name=name, value=escaped(value)) for name, value in executor.env.items()] or None,
+        resources=resources,
+        securityContext=security,
+        volumeMounts=[*mounts, mount],
     )
 
 
@@ -169,7 +277,7 @@ def launcher_directory(plan: Plan) -> str:
     return "/" + next(one for one in names if one not in taken)
 
 
-def _launched(program: str, executor: ExecutorPlan, log_bytes: int) -> Sequence[str]:
+def _launched(launcher: Sequence[str], executor: ExecutorPlan, log_bytes: int) -> Sequence[str]:
     said = {
         "--stdin": executor.stdin,
         "--stdout": executor.stdout,
@@ -178,7 +286,7 @@ def _launched(program: str, executor: ExecutorPlan, log_bytes: int) -> Sequence[
         "--log-bytes": str(log_bytes),
     }
     options = [text for name, value in said.items() if value for text in (name, value)]
-    return [program, *options, "--", *executor.command]
+    return [*launcher, *options, "--", *executor.command]
 
 
 def _launcher_container(options: KubernetesOptions, place: str) -> Container:
@@ -192,16 +300,6 @@ def _launcher_container(options: KubernetesOptions, place: str) -> Container:
         securityContext=own_security(options).container,
         volumeMounts=[VolumeMount(name="launcher", mountPath=place)],
     )
-
-
-def _deadline(plan: Plan, options: KubernetesOptions) -> int | None:
-    """Seconds that an executor may take from when it has a node; the shorter of the site's and the task's.
-
-    A Job's own deadline would count the time in the queue, and would take the pod away with its log.
-    """
-    asked = plan.parameters.get("max_runtime")
-    said = [one for one in (options.max_runtime, int(asked) if asked else None) if one is not None]
-    return min(said) if said else None
 
 
 def _pod(options: KubernetesOptions, plan: Plan | None = None, **fields: Any) -> PodSpec:
@@ -239,6 +337,32 @@ def _scratch_mount(mount: Mount) -> VolumeMount:
         mountPath=mount.path,
         subPath=SCRATCH_TREE + mount.path,
         readOnly=True if mount.read_only else None,
+    )
+
+
+def _file_mount(name: str, volume: settings.FileVolume) -> VolumeMount:
+    return VolumeMount(name=name, mountPath=volume.path, readOnly=True if volume.read_only else None)
+
+
+def _secret_volume(secret: settings.SecretMount) -> Volume:
+    return Volume(name="secret", secret=SecretVolumeSource(secretName=secret.name))
+
+
+def _scratch_volume(plan: Plan, options: KubernetesOptions) -> Volume:
+    """Scratch that goes with its pod."""
+    size = scratch_bytes(plan, options)
+    if options.pod_scratch == "node":
+        return Volume(name="scratch", emptyDir=EmptyDirVolumeSource(sizeLimit=str(size)))
+    template = PersistentVolumeClaimTemplate(spec=scratch_claim(size, options))
+    return Volume(name="scratch", ephemeral=EphemeralVolumeSource(volumeClaimTemplate=template))
+
+
+def scratch_claim(size: int, options: KubernetesOptions) -> PersistentVolumeClaimSpec:
+    """The claim to a scratch volume of `size` bytes."""
+    return PersistentVolumeClaimSpec(
+        accessModes=[options.access_mode],
+        resources=VolumeResourceRequirements(requests={"storage": str(size)}),
+        storageClassName=options.storage_class or None,
     )
 
 

@@ -13,7 +13,9 @@ from tesk.backends.kubernetes.options import KubernetesOptions, Minimums, Requir
 from tesk.backends.kubernetes.quantities import number
 from tesk.plan.model import Plan
 
-__all__ = ["executor_resources", "minimums", "own_resources", "raise_to_minimum", "scratch_bytes"]
+__all__ = ["executor_resources", "minimums", "own_resources", "raise_to_minimum", "scratch_bytes", "shared_resources"]
+
+_OVERCOMMITTED = ("cpu", "memory", "ephemeral-storage")
 
 LEAST_MEMORY = 12 << 20
 """Bytes below which a container runtime (CRI-O) starts nothing."""
@@ -37,6 +39,24 @@ def executor_resources(plan: Plan, options: KubernetesOptions) -> ResourceRequir
     if not asked:
         return None
     return raise_to_minimum(ResourceRequirements(requests=asked, limits=dict(asked)), options.minimums)
+
+
+def shared_resources(plan: Plan, options: KubernetesOptions, index: int) -> ResourceRequirements | None:
+    """What executor number `index` (from 0) of `plan` gets in a pod that it shares with the others.
+
+    Each has the task's resources as limits. Since they run one after the other, only the first one requests them, the
+    others an explicit 0 (else the API server takes their limits). What cannot be overcommitted, such as GPUs, each must
+    request. A disk on the node is scratch too, so that it limits no container: the volume has its own size.
+    """
+    found = executor_resources(plan, options)
+    disk = plan.resources.disk_bytes if plan.mounts and options.pod_scratch == "node" else None
+    if found is None and disk is None:
+        return None
+    limits = dict((found.limits if found else None) or {})
+    asked = {**limits, **({"ephemeral-storage": str(disk)} if disk is not None else {})}
+    if index:
+        asked = {name: "0" if name in _OVERCOMMITTED else value for name, value in asked.items()}
+    return raise_to_minimum(ResourceRequirements(requests=asked, limits=limits or None), options.minimums)
 
 
 def own_resources(asked: Requirements, least: Minimums) -> ResourceRequirements | None:

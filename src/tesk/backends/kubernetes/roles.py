@@ -20,13 +20,13 @@ class Rule:
 SERVER_RULES = (
     Rule("", "configmaps", ("create", "delete", "get", "list", "watch")),
     Rule("batch", "jobs", ("create", "delete", "get", "list", "watch")),
-    Rule("", "pods", ("delete", "list", "watch")),
+    Rule("", "pods", ("create", "delete", "get", "list", "watch")),
     Rule("", "pods/log", ("get",)),
     Rule("", "persistentvolumeclaims", ("delete", "list")),
     Rule("", "events", ("list", "watch")),
     Rule("", "limitranges", ("list",)),
 )
-"""The server makes plans and taskmasters, sees and removes what they made, and reads logs."""
+"""The server makes plans, taskmasters and pods for whole attempts, sees and removes what was made, and reads logs."""
 
 TASKMASTER_RULES = (
     Rule("", "configmaps", ("create", "get", "update")),

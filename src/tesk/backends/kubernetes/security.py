@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from lightkube.models.core_v1 import PodSecurityContext, SecurityContext
 
 from tesk.backends.kubernetes.options import CONTAINER_SECURITY, KubernetesOptions
 
-__all__ = ["Security", "executor_security", "own_security"]
+__all__ = ["Security", "executor_security", "own_security", "shared_security"]
+
+_OF_PODS_ALONE = frozenset(
+    {"fsGroup", "fsGroupChangePolicy", "seLinuxChangePolicy", "sysctls"}
+    | {"supplementalGroups", "supplementalGroupsPolicy"}
+)
 
 _OWN = {
     "runAsNonRoot": True,
@@ -38,15 +43,37 @@ def own_security(options: KubernetesOptions) -> Security:
 
     A key that the site sets to null is left out. Raises ValueError for a value that Kubernetes does not know.
     """
-    found = {**_OWN, **options.security_context}
-    if options.run_as_user is not None:
-        found |= {"runAsUser": options.run_as_user, "runAsNonRoot": options.run_as_user != 0}
-    return _parted(found)
+    return _parted(_own(options))
 
 
 def executor_security(options: KubernetesOptions) -> Security:
     """For executors: what the site says and nothing else, since images may need any right that the cluster gives."""
     return _parted(options.executor_security_context)
+
+
+def shared_security(
+    options: KubernetesOptions,
+) -> tuple[PodSecurityContext | None, SecurityContext | None, SecurityContext | None]:
+    """For a pod with our own container and executors: the pod's part, our container's, and an executor's.
+
+    What only a pod can have, such as `fsGroup`, all of its containers have.
+    """
+    ours, theirs = _own(options), options.executor_security_context
+    pod = {key: value for key, value in {**ours, **theirs}.items() if key in _OF_PODS_ALONE}
+    return _parted(pod).pod, _container(ours), _container(theirs)
+
+
+def _own(options: KubernetesOptions) -> dict[str, Any]:
+    found = {**_OWN, **options.security_context}
+    if options.run_as_user is not None:
+        found |= {"runAsUser": options.run_as_user, "runAsNonRoot": options.run_as_user != 0}
+    return found
+
+
+def _container(said: Mapping[str, Any]) -> SecurityContext | None:
+    """`said` as far as a container can have it."""
+    found = {key: value for key, value in said.items() if value is not None and key not in _OF_PODS_ALONE}
+    return cast("SecurityContext", SecurityContext.from_dict(found)) if found else None
 
 
 def _parted(said: Mapping[str, Any]) -> Security:

@@ -33,6 +33,7 @@ class LauncherEnd:
     `problem` is a sentence about the command where the exit code alone does not tell (it was not found); `fault` one
     about the machine (a full disk), with which no exit code makes a success. `oom` says that the command failed and
     that the kernel killed a process of it for want of memory. `streams` are stdout and stderr, where both are short.
+    `asked`: the container was told to end, from outside.
     """
 
     exit_code: int
@@ -43,6 +44,7 @@ class LauncherEnd:
     oom: bool = False
     usage: Usage | None = None
     streams: tuple[str, str] | None = None
+    asked: bool = False
 
 
 class Unframer:
@@ -141,6 +143,7 @@ def read_end(message: str) -> LauncherEnd | None:
             oom=raw.get("oom") is True,
             usage=Usage(**{key: _number(usage[key]) for key in Usage.__slots__}) if usage else None,
             streams=(_whole(streams["stdout"]), _whole(streams["stderr"])) if streams else None,
+            asked="asked" in raw,
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         return None

@@ -1,0 +1,44 @@
+"""The taskmaster in the pod of its executors: it asks the cluster for nothing, and its log holds its reports.
+
+It is process 1 of its container: when it ends, before its last report or after, every launcher ends with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+from tesk.backends.kubernetes.mounted import PodHandout, read_pod
+from tesk.backends.kubernetes.pod_steps import PodSteps
+from tesk.backends.kubernetes.report_lines import ReportWriter
+from tesk.taskmaster.report import Report
+from tesk.taskmaster.run import run_attempt
+
+__all__ = ["main"]
+
+_ENDED_BY_SIGNAL = 143
+
+
+def main(attempt: Path, control: Path, scratch: Path) -> int:
+    """Run the attempt handed out in the directory `attempt` to its end; the exit code, 0 once its last report is told.
+
+    Raises ValueError when `attempt` holds none.
+    """
+    # The pod is being taken away: what happens to executors from now on is no end of theirs.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(_ENDED_BY_SIGNAL))
+    asyncio.run(_run(read_pod(attempt), control, scratch))
+    return 0
+
+
+async def _run(handout: PodHandout, control: Path, scratch: Path) -> None:
+    writer = ReportWriter()
+
+    def tell(report: Report) -> None:
+        line = writer.line(report)
+        while line:
+            line = line[os.write(sys.stdout.fileno(), line) :]
+
+    tell(await run_attempt(handout.plan, PodSteps(handout, control, scratch), tell))

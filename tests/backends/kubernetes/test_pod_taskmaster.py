@@ -1,0 +1,220 @@
+"""A pod's taskmaster with real launchers around it, as processes of this machine: no cluster, no containers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.backends.kubernetes.attempts import STORAGE
+from tests.backends.kubernetes.test_filing import attempt
+from tests.launcher.compiler import build_launcher
+
+from tesk.backends.kubernetes.mounted import SCRATCH_TREE
+from tesk.backends.kubernetes.names import container_name
+from tesk.backends.kubernetes.report_lines import ReportReader
+from tesk.plan.model import Delivery, ExecutorPlan, Mount, Plan, Transfer
+from tesk.taskmaster.report import Report
+from tesk.tes.states import State
+
+SOON = 20.0
+PROGRAM = """
+import sys
+from pathlib import Path
+from tesk.cli.lean import importing
+with importing():
+    from tesk.backends.kubernetes.pod_taskmaster import main
+sys.exit(main(*map(Path, sys.argv[1:])))
+"""
+
+
+class Pod:
+    """The processes of one pod. Executors find scratch under its own path, since nothing is mounted."""
+
+    def __init__(self, directory: Path, plan: Plan, launcher: Path) -> None:
+        self.launcher = launcher
+        self.control = directory / "control"
+        self.volume = directory / "volume"
+        handed = directory / "attempt"
+        for one in (self.control, self.volume, handed):
+            one.mkdir()
+        attempt(handed, plan, storage=self.storage(directory))
+        made = [word for one in plan.mounts for word in ("--dir", f"{self.scratch}{one.path}")]
+        argv = [launcher, "--hold", self.control, str(len(plan.executors)), *made]
+        program = [sys.executable, "-c", PROGRAM, handed, self.control, self.scratch]
+        self.processes = contextlib.ExitStack()
+        self.plan = plan
+        self.taskmaster = self._start([*argv, "--", *program], stdout=subprocess.PIPE)
+        subprocess.run([launcher, "--await", self.control / "ready"], check=True, timeout=SOON)
+
+    @property
+    def scratch(self) -> Path:
+        return self.volume / SCRATCH_TREE
+
+    @staticmethod
+    def storage(directory: Path) -> Any:
+        (directory / "files").mkdir(exist_ok=True)
+        return type(STORAGE)(file_roots=(str(directory / "files"),))
+
+    def _start(self, argv: list[Any], **options: Any) -> subprocess.Popen[bytes]:
+        process = self.processes.enter_context(subprocess.Popen(argv, stdin=subprocess.DEVNULL, **options))
+        self.processes.callback(process.kill)
+        return process
+
+    def executor(self, index: int) -> subprocess.Popen[bytes]:
+        """The container of one executor starts."""
+        turn = self.control / container_name(index)
+        argv = [self.launcher, "--end", turn.parent / f"end-{index}", "--turn", turn, "--"]
+        return self._start([*argv, *self.plan.executors[index].command], cwd=self.scratch, stdout=subprocess.DEVNULL)
+
+    def report(self) -> Report:
+        """The last one, once the taskmaster has ended."""
+        said, _ = self.taskmaster.communicate(timeout=SOON)
+        reader = ReportReader()
+        reader.feed(said)
+        assert reader.newest is not None
+        return reader.newest
+
+
+@pytest.fixture
+def pod(tmp_path: Path) -> Iterator[Callable[[Plan], Pod]]:
+    launcher = build_launcher()
+    with contextlib.ExitStack() as made:
+
+        def begin(plan: Plan) -> Pod:
+            pod = Pod(tmp_path, plan, launcher)
+            made.enter_context(pod.processes)
+            return pod
+
+        yield begin
+
+
+Begin = Callable[[Plan], Pod]
+
+
+def shell(*scripts: str, **fields: Any) -> Plan:
+    executors = tuple(ExecutorPlan("any", ("sh", "-c", one)) for one in scripts)
+    return Plan(executors, **{"mounts": (Mount("/data"),), "directories": ("/data",), **fields})
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_inputs_come_executors_take_turns_and_outputs_leave(pod: Begin, tmp_path: Path) -> None:
+    out = f"file://{tmp_path}/files/out"
+    plan = shell(
+        "cat data/in > data/one; echo first",
+        "cat data/one data/one > data/two; echo second >&2",
+        inputs=(Transfer("/data/in", "FILE", content="hello\n"),),
+        outputs=(Delivery("/data/two", out, "FILE"),),
+    )
+    begun = pod(plan)
+    executors = [begun.executor(1), begun.executor(0)]
+    report = begun.report()
+    assert report.state is State.COMPLETE, report
+    assert [(one.exit_code, one.stdout, one.stderr) for one in report.executors] == [
+        (0, "first\n", ""),
+        (0, "", "second\n"),
+    ]
+    assert (tmp_path / "files" / "out").read_text() == "hello\nhello\n"
+    assert [one.url for one in report.outputs] == [out]
+    assert [one.wait(SOON) for one in executors] == [0, 0]
+    assert begun.taskmaster.returncode == 0
+    assert report.metadata["peak_memory_bytes"]
+
+
+def test_those_after_a_failed_one_never_start_and_end_by_themselves(pod: Begin) -> None:
+    begun = pod(shell("exit 3", "touch data/ran"))
+    waiting = begun.executor(1)
+    begun.executor(0)
+    report = begun.report()
+    assert (report.state, [one.exit_code for one in report.executors]) == (State.EXECUTOR_ERROR, [3])
+    assert waiting.wait(SOON) in (0, 125)
+    assert not (begun.scratch / "data/ran").exists()
+
+
+def test_one_whose_image_comes_late_starts_late(pod: Begin) -> None:
+    begun = pod(shell("true", "touch data/ran"))
+    begun.executor(0).wait(SOON)
+    time.sleep(0.3)
+    assert begun.taskmaster.poll() is None
+    begun.executor(1)
+    assert begun.report().state is State.COMPLETE
+    assert (begun.scratch / "data/ran").exists()
+
+
+def test_one_that_comes_after_the_end_finds_nobody(pod: Begin) -> None:
+    begun = pod(shell("exit 3", "touch data/ran"))
+    begun.executor(0)
+    begun.report()
+    assert begun.executor(1).wait(SOON) == 125
+    assert not (begun.scratch / "data/ran").exists()
+
+
+def test_a_taskmaster_that_dies_takes_all_with_it_and_reports_no_end(pod: Begin) -> None:
+    begun = pod(shell("touch data/ran; sleep 60", "true"))
+    executors = [begun.executor(0), begun.executor(1)]
+    eventually((begun.scratch / "data/ran").exists)
+    begun.taskmaster.kill()
+    assert [one.wait(SOON) for one in executors] == [125, 125]
+    assert begun.report().state is State.RUNNING
+
+
+def test_a_pod_that_is_taken_away_reports_no_end(pod: Begin) -> None:
+    """All containers are told to end at once; the executor's answer to that is no end of its own."""
+    begun = pod(shell("touch data/ran; sleep 60"))
+    executor = begun.executor(0)
+    eventually((begun.scratch / "data/ran").exists)
+    begun.taskmaster.send_signal(signal.SIGTERM)
+    executor.send_signal(signal.SIGTERM)
+    assert begun.report().state is State.RUNNING
+    assert begun.taskmaster.returncode == 143
+
+
+def test_a_container_that_is_killed_as_a_whole_is_an_end(pod: Begin) -> None:
+    begun = pod(shell("touch data/ran; sleep 60"))
+    executor = begun.executor(0)
+    eventually((begun.scratch / "data/ran").exists)
+    executor.kill()
+    report = begun.report()
+    assert (report.state, [one.exit_code for one in report.executors]) == (State.EXECUTOR_ERROR, [137])
+    assert report.system_logs == ("executor 0 was ended by signal 9: its container was killed",)
+
+
+def test_one_that_runs_too_long_is_ended(pod: Begin) -> None:
+    begun = pod(shell("sleep 60", parameters={"max_runtime": "1"}))
+    begun.executor(0)
+    report = begun.report()
+    assert (report.state, [one.exit_code for one in report.executors]) == (State.EXECUTOR_ERROR, [143])
+    assert report.system_logs == ("executor 0 was ended by signal 15: it ran longer than allowed (1 s)",)
+
+
+def test_an_input_that_cannot_be_had_starts_nothing(pod: Begin, tmp_path: Path) -> None:
+    inputs = (Transfer("/data/in", "FILE", url=f"file://{tmp_path}/files/missing"),)
+    begun = pod(shell("touch data/ran", inputs=inputs))
+    executor = begun.executor(0)
+    report = begun.report()
+    assert report.state is State.SYSTEM_ERROR
+    assert "missing" in report.system_logs[0]
+    assert executor.wait(SOON) in (0, 125)
+    assert not (begun.scratch / "data/ran").exists()
+
+
+def test_a_waiting_taskmaster_is_small(pod: Begin) -> None:
+    begun = pod(shell("touch data/ran; sleep 60", inputs=(Transfer("/data/in", "FILE", content="x"),)))
+    begun.executor(0)
+    eventually((begun.scratch / "data/ran").exists)
+    status = Path(f"/proc/{begun.taskmaster.pid}/status").read_text()
+    assert int(status.partition("VmRSS:")[2].split()[0]) < 40 * 1024
+    assert len(os.listdir(f"/proc/{begun.taskmaster.pid}/task")) == 1
