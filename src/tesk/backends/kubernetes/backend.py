@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from lightkube.models.core_v1 import Event as EventModel
 from lightkube.resources.batch_v1 import Job
@@ -33,7 +34,7 @@ from tesk.backends.kubernetes.report_map import read_report
 from tesk.backends.kubernetes.resources import minimums
 from tesk.backends.kubernetes.stuck import is_stuck
 from tesk.backends.kubernetes.trimmed import trim_event, trim_job, trim_pod
-from tesk.backends.kubernetes.turn_waits import never_started, turn_waits
+from tesk.backends.kubernetes.turn_waits import evicted_end, never_started, start_waits, turn_waits
 from tesk.backends.kubernetes.watch import Change, Watch
 from tesk.plan.site import Capacity
 from tesk.storage import StorageSettings
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 16
 _FIRST_LOOK_SECONDS = 60.0
 _LOOK_AGAIN, _LOOK_SELDOM = 0.2, 2.0
+_PLAN_ALONE_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -137,9 +139,15 @@ class KubernetesBackend:
         self._events: Watch[Event, EventModel] = Watch(
             cluster, Event, {}, fields={"type": "Warning"}, keep=trim_event, tell=self._told_event
         )
+        pulls = {"reason": "Pulling"}
+        self._pulls: Watch[Event, EventModel] = Watch(
+            cluster, Event, {}, fields=pulls, keep=trim_event, tell=self._told_event
+        )
+        watches: list[Watch[Any, Any]] = [self._jobs, self._pods, self._events, self._reports]
+        watches += [self._pulls] if self._options.layout == "pod" else []
         async with contextlib.AsyncExitStack() as opening:
             await opening.enter_async_context(cluster)
-            for watch in (self._jobs, self._pods, self._events, self._reports):
+            for watch in watches:
                 await watch.start()
                 opening.push_async_callback(watch.stop)
             for watch in (self._jobs, self._pods, self._reports):
@@ -182,6 +190,7 @@ class KubernetesBackend:
         if held is None and self._full:
             return False
         held = self._held.setdefault(attempt.key, _Held(attempt.key))
+        self._sweep.pop(attempt.key, None)
         self._begin(held, self._make, attempt)
         return True
 
@@ -300,36 +309,33 @@ class KubernetesBackend:
         """Watch the pod of an attempt until its last report: what it waits for, and whether it is lost."""
         name = made.metadata.name if made.metadata else None
         assert name is not None
-        fresh, reading, turns = True, None, {}
+        fresh, reading = True, None
+        turns = {-1: patience}
         try:
             while not held.ended:
                 moved, seconds = held.moved, None
                 try:
                     pod = made if fresh else await self._pod_of(made)
                     fresh = False
-                    seen = observe_pod(pod, self._events_of(held), container="taskmaster")
+                    events = self._events_of(held)
+                    seen = observe_pod(pod, events, container="taskmaster")
                     if reading is None and (seen.started or seen.ended):
                         reading = asyncio.create_task(self._read(held, name), name=f"reports of {name}")
                     if seen.ended is not None or (seen.lost is not None and not seen.lost.may_run):
                         if reading is not None:
                             await asyncio.wait([reading])
-                        if seen.ended is not None and seen.ended.reason == "Evicted" and not held.ended:
-                            raise StepFailed(f"the task: {seen.ended.problem}")
-                        await self._lose(held, seen)
+                        await self._end_pod(held, pod, seen)
                         break
                     if seen.scheduled and held.report is None:
                         self._tell(held, Report(State.INITIALIZING, system_logs=held.waits))
-                    turn = len(held.report.executors) if held.report is not None and seen.started else -1
-                    if pod is not None and turn >= 0 and (fault := never_started(pod, turn)):
-                        raise StepFailed(fault)
-                    waiting = turn_waits(pod, turn, self._events_of(held)) if pod and turn >= 0 else seen.waiting
+                    turn, waiting = _next_turn(held, pod, seen, events)
                     if turn not in turns:
-                        turns[turn] = self._patience(held, f"executor {turn}") if turn >= 0 else patience
+                        turns[turn] = self._patience(held, f"executor {turn}")
                         patience.renew()
-                    if waiting is not None:
-                        seconds = turns[turn].wait(waiting)
-                    else:
+                    if waiting is None:
                         turns[turn].renew()
+                    else:
+                        seconds = turns[turn].wait(waiting)
                 except ClusterError as error:  # nothing is known, so nothing is done
                     log.warning("attempt %s cannot be looked at: %s", held.key, error)
                     seconds = _LOOK_SELDOM
@@ -339,6 +345,29 @@ class KubernetesBackend:
         finally:
             if reading is not None:
                 reading.cancel()
+
+    async def _end_pod(self, held: _Held, pod: Pod | None, seen: Observation) -> None:
+        """The taskmaster has ended, and all that it told was read."""
+        if held.ended or seen.ended is None or seen.ended.reason != "Evicted":
+            await self._lose(held, seen)
+            return
+        # The pod has used more of its node's disk than it may: the end of the executor that ran, or of the task.
+        known = held.report or Report(State.SYSTEM_ERROR, system_logs=held.waits)
+        index = len(known.executors)
+        end = evicted_end(pod, index) if known.state is State.RUNNING else None
+        if end is None:
+            raise StepFailed(f"the task: {seen.ended.problem}")
+        sentence = f"executor {index} was ended by signal 9: {seen.ended.problem}"
+        self._tell(
+            held,
+            dataclasses.replace(
+                known,
+                state=State.EXECUTOR_ERROR,
+                end_time=now(),
+                executors=(*known.executors, end),
+                system_logs=(*known.system_logs, sentence),
+            ),
+        )
 
     async def _read(self, held: _Held, name: str) -> None:
         """Take the reports that the taskmaster of the pod `name` tells."""
@@ -361,7 +390,8 @@ class KubernetesBackend:
         return there if there is not None and _uid(there) == _uid(made) else None
 
     def _events_of(self, held: _Held) -> list[EventModel]:
-        return [one for one in self._events.objects.values() if _about(one, attempt_name(held.key))]
+        events = (one for watch in (self._events, self._pulls) for one in watch.objects.values())
+        return [one for one in events if _about(one, attempt_name(held.key))]
 
     async def _follow_job(self, held: _Held, job: Job, patience: Patience) -> None:
         """Watch the taskmaster of an attempt until its last report: why it does not start, and whether it is lost."""
@@ -447,6 +477,10 @@ class KubernetesBackend:
     async def _remove_some(self, key: AttemptKey) -> int:
         """Ask for the end of what may go now; how much was there."""
         cluster, labels = self._cluster, selector_of(self._options.instance, key)
+        if self._is_pod(key):
+            # Once the plan is gone the cluster removes the rest by itself, also if we end here.
+            await cluster.delete_all(ConfigMap, {**labels, STEP: "plan"})
+            return await self._remove_pods(labels)
         await cluster.delete_all(Job, {**labels, STEP: "taskmaster"})
         if taskmasters := await self._remove_pods({**labels, STEP: "taskmaster"}):
             return taskmasters
@@ -480,11 +514,14 @@ class KubernetesBackend:
             for key in [key for key, moment in self._sweep.items() if moment <= time.monotonic()]:
                 try:
                     async with self._places:
-                        if await self._remove_some(key):
-                            self._sweep[key] = time.monotonic() + _LOOK_SELDOM  # look again whether it has gone
-                        else:
-                            del self._sweep[key]
-                            self._held.pop(key, None)
+                        left = await self._remove_some(key)
+                    if key not in self._sweep:  # offered meanwhile
+                        continue
+                    if left:
+                        self._sweep[key] = time.monotonic() + _LOOK_SELDOM  # look again whether it has gone
+                    else:
+                        del self._sweep[key]
+                        self._held.pop(key, None)
                     again.renew()
                 except ClusterError as error:
                     log.warning("attempt %s is not removed yet: %s", key, error)
@@ -559,6 +596,8 @@ class KubernetesBackend:
                 self._begin(held, self._follow, made, self._patience(held))
             elif held.reported:
                 self._begin(held, self._lose, Observation(lost=Lost("its Job was deleted")))
+            else:  # a plan alone: it is offered again, or of an attempt that is no more
+                self._sweep[held.key] = time.monotonic() + _PLAN_ALONE_SECONDS
 
     def _patience(self, held: _Held, what: str = "the task") -> Patience:
         options = self._options
@@ -593,6 +632,16 @@ class KubernetesBackend:
             log.info("limit ranges cannot be read: %s", error.said)
             return
         self._options = dataclasses.replace(self._options, minimums=minimums(ranges))
+
+
+def _next_turn(held: _Held, pod: Pod | None, seen: Observation, events: list[EventModel]) -> tuple[int, Waiting | None]:
+    """Which executor comes next, and what it waits for; -1 and what the pod waits for while no taskmaster runs."""
+    if pod is None or held.report is None or not seen.started:
+        return -1, start_waits(pod, seen.waiting, events)
+    turn = len(held.report.executors)
+    if fault := never_started(pod, turn):
+        raise StepFailed(fault)
+    return turn, seen.waiting or turn_waits(pod, turn, events)
 
 
 def _moment(time_: str) -> float:

@@ -19,7 +19,7 @@ from tesk.backends.kubernetes.cluster import Cluster
 from tesk.backends.kubernetes.errors import ClusterError, Gone, Refused
 from tesk.backends.kubernetes.handout import make_plan_config_maps
 from tesk.backends.kubernetes.names import Owner
-from tesk.backends.kubernetes.objects import make_executor_job, make_filer_job, make_taskmaster_job
+from tesk.backends.kubernetes.objects import make_executor_job, make_filer_job, make_pod, make_taskmaster_job
 from tesk.backends.kubernetes.options import FileVolume, KubernetesOptions
 from tesk.backends.kubernetes.pace import Deadline
 from tesk.backends.kubernetes.rights import Right, missing_rights, rights_of
@@ -104,12 +104,15 @@ class _Checkup:
         owner = Owner(key, "00000000-0000-0000-0000-000000000000")
         options = self.options
         try:
-            made: list[Kind] = [
-                *make_plan_config_maps(key, plan, options, self.storage),
-                make_taskmaster_job(owner, options),
-                make_filer_job(owner, plan, options, "in"),
-                make_executor_job(owner, plan, options, 0),
-            ]
+            made: list[Kind] = [*make_plan_config_maps(key, plan, options, self.storage)]
+            if options.layout == "pod":
+                made.append(make_pod(owner, plan, options))
+            else:
+                made += [
+                    make_taskmaster_job(owner, options),
+                    make_filer_job(owner, plan, options, "in"),
+                    make_executor_job(owner, plan, options, 0),
+                ]
             for one in made:
                 path = path_of(type(one), self.cluster.namespace)
                 call = Call(f"make a {kind_of(type(one))}", "POST", path, {"dryRun": "All"}, body=one)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from lightkube.models.core_v1 import Event, Pod
@@ -9,8 +10,26 @@ from lightkube.models.core_v1 import Event, Pod
 from tesk.backends.kubernetes.names import container_name
 from tesk.backends.kubernetes.observation import Waiting
 from tesk.backends.kubernetes.observe import NOT_STARTED, observe_pod
+from tesk.backends.kubernetes.pod_facts import status_of
+from tesk.backends.kubernetes.waiting import pulls_for
+from tesk.backends.kubernetes.words import stamp
+from tesk.taskmaster.report import ExecutorEnd
 
-__all__ = ["never_started", "turn_waits"]
+__all__ = ["evicted_end", "never_started", "start_waits", "turn_waits"]
+
+_KILLED = 137
+
+
+def start_waits(pod: Pod | None, waiting: Waiting | None, events: Sequence[Event]) -> Waiting | None:
+    """What the pod waits for while its taskmaster is not seen to run.
+
+    While a kubelet pulls an image it tells nothing of the pod's other containers. The pull of any image but the first
+    executor's may hold nothing up, so that there is time for it.
+    """
+    container = pulls_for(pod, events) if pod is not None and waiting is not None else None
+    if waiting is None or container in (None, "taskmaster", container_name(0)):
+        return waiting
+    return dataclasses.replace(waiting, curable=True)
 
 
 def turn_waits(pod: Pod, index: int, events: Sequence[Event]) -> Waiting | None:
@@ -27,3 +46,12 @@ def never_started(pod: Pod, index: int) -> str | None:
     if ended is None or ended.reason not in NOT_STARTED:
         return None
     return f"executor {index}: {ended.problem}"
+
+
+def evicted_end(pod: Pod | None, index: int) -> ExecutorEnd | None:
+    """The end of executor `index` that ran when its pod was evicted; None when it did not run."""
+    status = status_of(pod, container_name(index)) if pod is not None else None
+    end = status.state.terminated if status is not None and status.state is not None else None
+    if end is None or end.startedAt is None or end.finishedAt is None:
+        return None
+    return ExecutorEnd(stamp(end.startedAt), stamp(end.finishedAt), _KILLED)

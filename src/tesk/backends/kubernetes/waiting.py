@@ -15,7 +15,7 @@ from tesk.backends.kubernetes.refusals import refusal
 from tesk.backends.kubernetes.scheduling import no_node
 from tesk.backends.kubernetes.words import one_line, plain, pull_words
 
-__all__ = ["claim_waits", "init_failure", "pod_waits", "unmade_pod_waits"]
+__all__ = ["claim_waits", "init_failure", "pod_waits", "pulls_for", "unmade_pod_waits"]
 
 _NO_CLASS = re.compile(r'storageclass\S* "(?P<name>[^"]*)" not found')
 _PROVISIONER = re.compile(r"external provisioner '(?P<name>[^']*)'")
@@ -92,6 +92,14 @@ def init_failure(pod: Pod) -> ContainerStatus | None:
         if ended is not None and ended.exitCode != 0 and not _is_sidecar(pod, status.name):
             return status
     return None
+
+
+def pulls_for(pod: Pod, events: Sequence[Event]) -> str | None:
+    """The container of `pod` whose image is being pulled, as far as events tell."""
+    newest = _newest(events, "Pod", _name(pod), _STAGES)
+    if newest is None or newest.reason != "Pulling":
+        return None
+    return (newest.involvedObject.fieldPath or "").partition("{")[2].removesuffix("}") or None
 
 
 def _unanswered(pod: Pod) -> Waiting | None:

@@ -1,0 +1,198 @@
+"""An attempt as one pod, seen from the server: made, read along, waited for, lost, removed; a cluster in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from tests.backends.kubernetes.attempts import KEY, MINIMAL, REPORT
+from tests.backends.kubernetes.test_backend import OPTIONS, Served, put_plan, served
+from tests.backends.kubernetes.world import TIME, World, metadata, settle, world
+
+from tesk.backends.base import Attempt
+from tesk.backends.kubernetes import backend as backend_module
+from tesk.backends.kubernetes import following
+from tesk.backends.kubernetes.report_lines import ReportWriter
+from tesk.taskmaster.report import Report
+from tesk.tes.states import State
+
+PODS = dataclasses.replace(OPTIONS, layout="pod", start_timeout=0.3)
+RUNNING = dataclasses.replace(REPORT, executors=(), system_logs=())
+COMPLETE = dataclasses.replace(REPORT, state=State.COMPLETE, end_time="2026-05-01T09:00:05.000Z")
+RUNS = {"running": {"startedAt": TIME}}
+ENDED = {"terminated": {"exitCode": 0, "reason": "Completed", "startedAt": TIME, "finishedAt": TIME}}
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log is read again at once."""
+    monkeypatch.setattr(following, "_SOONEST", 0.01)
+    monkeypatch.setattr(following, "_LATEST", 0.05)
+
+
+@asynccontextmanager
+async def pods(cluster: World, **options: Any) -> AsyncIterator[Served]:
+    async with served(cluster, dataclasses.replace(PODS, **options)) as made:
+        yield made
+
+
+async def offered(made: Served) -> None:
+    """Offer an attempt, and see its pod made."""
+    assert await made.backend.offer(Attempt(KEY, MINIMAL))
+    await settle(lambda: KEY.task in made.world.names("pods"))
+
+
+def put_pod(cluster: World, taskmaster: Any = RUNS, executor: Any = RUNS, **status: Any) -> None:
+    """The pod with its two containers in these states."""
+    there = cluster.objects.get(("pods", KEY.task), {"metadata": metadata(KEY.task, KEY, "taskmaster")})
+    states = {"taskmaster": taskmaster, "ex-00": executor}
+    statuses = [
+        {"name": name, "image": "i", "imageID": "", "ready": False, "restartCount": 0, "state": state}
+        for name, state in states.items()
+    ]
+    containers = [{"name": name} for name in states]
+    spec = {"containers": containers, "nodeName": "node-1", "restartPolicy": "Never"}
+    cluster.put(
+        "pods", {**there, "spec": spec, "status": {"phase": "Running", "containerStatuses": statuses, **status}}
+    )
+
+
+def tell(cluster: World, *reports: Report) -> None:
+    """What the taskmaster has told so far."""
+    cluster.logs[KEY.task] = log(reports)
+
+
+def log(reports: Iterable[Report]) -> bytes:
+    writer = ReportWriter()
+    return b"".join(map(writer.line, reports))
+
+
+async def test_an_attempt_is_one_pod_that_its_plan_owns() -> None:
+    async with world() as cluster, pods(cluster) as made:
+        await offered(made)
+        assert cluster.done("POST") == [f"POST configmaps {KEY.task}", f"POST pods {KEY.task}"]
+        owner = cluster.objects["pods", KEY.task]["metadata"]["ownerReferences"][0]
+        assert (owner["kind"], owner["controller"]) == ("ConfigMap", True)
+        assert await made.backend.attempts() == {KEY}
+
+
+async def test_reports_are_read_in_the_log_and_all_is_removed_after_the_last() -> None:
+    async with world() as cluster, pods(cluster) as made:
+        await offered(made)
+        tell(cluster, RUNNING)
+        put_pod(cluster)
+        await settle(lambda: made.states() == [State.INITIALIZING, State.RUNNING])
+        tell(cluster, RUNNING, REPORT, COMPLETE)
+        await settle(lambda: made.states()[-1:] == [State.COMPLETE])
+        assert made.last() == COMPLETE
+        assert made.freed == 1
+        await made.backend.forget(KEY)
+        await settle(lambda: not cluster.objects)
+        assert cluster.done("DELETE") == [f"DELETE configmaps {KEY.task}", f"DELETE pods {KEY.task}"]
+
+
+async def test_a_server_that_comes_back_hears_the_newest_report_alone() -> None:
+    async with world() as cluster:
+        put_plan(cluster)
+        tell(cluster, RUNNING, REPORT, COMPLETE)
+        put_pod(cluster, ENDED, ENDED, phase="Succeeded")
+        async with pods(cluster) as made:
+            assert await made.backend.attempts() == {KEY}
+            await settle(lambda: made.states() == [State.COMPLETE])
+
+
+async def test_the_last_line_may_come_after_the_end_of_the_container() -> None:
+    async with world() as cluster:
+        put_plan(cluster)
+        tell(cluster, RUNNING)
+        cluster.late_logs[KEY.task] = log((RUNNING, REPORT, COMPLETE))
+        put_pod(cluster, ENDED, ENDED, phase="Succeeded")
+        async with pods(cluster) as made:
+            await settle(lambda: made.states() == [State.RUNNING, State.COMPLETE])
+
+
+async def test_a_pod_that_is_deleted_is_a_lost_attempt_of_which_nothing_stays() -> None:
+    async with world() as cluster, pods(cluster) as made:
+        await offered(made)
+        tell(cluster, RUNNING)
+        put_pod(cluster)
+        await settle(lambda: State.RUNNING in made.states())
+        cluster.drop("pods", KEY.task)
+        await settle(lambda: made.last().lost is not None)
+        assert made.last().lost == "taskmaster: its pod was deleted"
+        assert not cluster.objects
+
+
+async def test_a_taskmaster_that_dies_is_a_lost_attempt() -> None:
+    async with world() as cluster, pods(cluster) as made:
+        await offered(made)
+        tell(cluster, RUNNING)
+        put_pod(cluster)
+        await settle(lambda: State.RUNNING in made.states())
+        died = {"terminated": {"exitCode": 137, "reason": "OOMKilled", "startedAt": TIME, "finishedAt": TIME}}
+        put_pod(cluster, died, ENDED, phase="Failed")
+        await settle(lambda: made.last().lost is not None, seconds=20)
+        assert "ran out of memory" in (made.last().lost or "")
+
+
+async def test_a_scratch_that_outgrows_its_size_is_the_tasks_own_fault() -> None:
+    async with world() as cluster, pods(cluster) as made:
+        await offered(made)
+        gone = {"terminated": {"exitCode": 137, "reason": "Error", "startedAt": TIME, "finishedAt": TIME}}
+        message = 'Usage of EmptyDir volume "scratch" exceeds the limit "1".'
+        put_pod(cluster, gone, gone, phase="Failed", reason="Evicted", message=message)
+        await settle(lambda: made.states()[-1:] == [State.SYSTEM_ERROR], seconds=20)
+        assert made.last().lost is None
+        assert "it used more disk than its limit" in made.last().system_logs[0]
+
+
+PULL = {"waiting": {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "none": ErrImagePull: not found'}}
+
+
+async def test_an_image_that_cannot_be_pulled_ends_the_attempt_whatever_the_taskmaster_says() -> None:
+    async with world() as cluster, pods(cluster, start_timeout=3.0) as made:
+        await offered(made)
+        tell(cluster, dataclasses.replace(RUNNING, state=State.INITIALIZING))
+        put_pod(cluster, executor=PULL)
+        await settle(lambda: (made.backend.waits(KEY) or "").startswith("executor 0 waits: "), seconds=10)
+        await settle(lambda: made.states()[-1:] == [State.SYSTEM_ERROR], seconds=10)
+        assert "executor 0 could not start within 3 s" in made.last().system_logs[-1]
+        assert not cluster.objects
+
+
+async def test_a_container_that_cannot_be_started_ends_the_attempt() -> None:
+    end = {"exitCode": 128, "reason": "StartError", "message": "no such user", "startedAt": TIME, "finishedAt": TIME}
+    async with world() as cluster, pods(cluster) as made:
+        await offered(made)
+        tell(cluster, dataclasses.replace(RUNNING, state=State.INITIALIZING))
+        put_pod(cluster, executor={"terminated": end})
+        await settle(lambda: made.states()[-1:] == [State.SYSTEM_ERROR])
+        assert made.last().system_logs == ("executor 0: its container could not be started: no such user",)
+
+
+async def test_an_executor_of_a_later_turn_may_wait() -> None:
+    """Only the one whose turn it is counts: the next image may still be on its way, or never be needed."""
+    async with world() as cluster, pods(cluster) as made:
+        await offered(made)
+        tell(cluster, REPORT)  # the first has ended
+        put_pod(cluster, executor=PULL)
+        await settle(lambda: State.RUNNING in made.states())
+        assert made.backend.waits(KEY) is None
+
+
+async def test_a_plan_without_a_pod_goes_unless_it_is_offered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend_module, "_PLAN_ALONE_SECONDS", 0.2)
+    async with world() as cluster:
+        put_plan(cluster)
+        async with pods(cluster) as made:
+            assert await made.backend.attempts() == frozenset()
+            await settle(lambda: not cluster.objects)
+        put_plan(cluster)
+        async with pods(cluster) as made:
+            await offered(made)
+            await made.backend.cancel(KEY)
+            await settle(lambda: made.states()[-1:] == [State.CANCELED])
+            assert not cluster.objects
