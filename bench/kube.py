@@ -8,7 +8,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -30,6 +31,7 @@ from tesk.tes.models import TesTask
 __all__ = ["kubernetes"]
 
 ROUNDS = 4
+POD_ROUNDS = 10
 SETTLE_SECONDS = 3.0
 """For the cluster to remove what the measurement before has left."""
 MANY = 50
@@ -39,13 +41,21 @@ STEPS = {"taskmaster": "", "stage-in": "-inputs-filer", "executor": "-ex-00", "s
 
 
 def kubernetes(only: str = "") -> list[Figure]:
-    """One task, fifty at once, and what they cost; `only` picks: one, many, memory, requests."""
-    parts = {"one": _one, "many": _many, "memory": _memory, "requests": _requests}
+    """One task, fifty at once, and what they cost, in both layouts; `only` picks parts with that text in their names:
+    one, many, memory, requests, pod-one, pod-many.
+    """
+    layouts: dict[str, dict[str, Callable[[KubeSite], Coroutine[None, None, list[Figure]]]]] = {
+        "jobs": {"one": _one, "many": _many, "memory": _memory, "requests": _requests},
+        "pod": {"pod-one": _one_pod, "pod-many": _many_pods},
+    }
     figures: list[Figure] = []
     try:
-        with kube_site() as site:
-            for name, part in parts.items():
-                if only in name:
+        for layout, parts in layouts.items():
+            asked = [part for name, part in parts.items() if only in name]
+            if not asked:
+                continue
+            with kube_site(TESK_KUBERNETES_LAYOUT=layout) as site:
+                for part in asked:
                     figures += asyncio.run(part(site))
     except pytest.skip.Exception as reason:
         print(f"the cluster is not measured: {reason}", file=sys.stderr)
@@ -142,6 +152,67 @@ async def _many(site: KubeSite) -> list[Figure]:
             "s",
             beside=f"of a chain {by_hand[MANY]:.2f} s, held {by_hand[MAX_ACTIVE]:.2f} s, by the whole machine",
         ),
+    ]
+
+
+async def _one_pod(site: KubeSite) -> list[Figure]:
+    """In turns with the Job that anybody would write: two init containers and a container on an emptyDir."""
+    tasks, jobs = [], []
+    lines: list[dict[str, float]] = []
+    async with _connect(site) as cluster, watching(cluster) as sight, _client(site) as client:
+        await _run(client, _task(site, "warm-up"))
+        for turn in range(POD_ROUNDS):
+            await asyncio.sleep(1.0)
+            begun = time.perf_counter()
+            task, answered, over = await _run(client, _task(site, f"one-{turn}"), poll=0.02)
+            tasks.append(over - begun)
+            times = sight.times.get(task, {})
+            seen = {f"pod {moment}": times[moment] - begun for moment in ("created", "runs") if moment in times}
+            lines.append({"POST answered": answered - begun, **seen, **await _own_times(client, task, over - begun)})
+            jobs.append(await bare.whole_job(cluster, sight, site.image, f"whole-{turn}"))
+    task_, job = statistics.median(tasks), statistics.median(jobs)
+    known = [name for name in lines[0] if all(name in one for one in lines)]
+    return [
+        Figure("layout pod: POST to COMPLETE, S3 in and out", task_, "s", beside=f"one bare Job {job:.2f} s"),
+        Figure("  : the bare Job", task_ / job, "times", 0.4),
+        *(Figure(f"  at: {name}", statistics.median(one[name] for one in lines), "s") for name in known),
+    ]
+
+
+async def _own_times(client: httpx.AsyncClient, task: str, complete: float) -> dict[str, float]:
+    """What the task itself tells, in seconds from the POST."""
+    told = (await client.get(f"{API}/{task}?view=FULL")).json()
+    attempt = told["logs"][0]
+    made = datetime.fromisoformat(told["creation_time"])
+    moments = {
+        "taskmaster began": attempt["start_time"],
+        "executor began": attempt["logs"][0]["start_time"],
+        "executor ended": attempt["logs"][0]["end_time"],
+        "outputs delivered": attempt["end_time"],
+    }
+    return {name: (datetime.fromisoformat(at) - made).total_seconds() for name, at in moments.items()} | {
+        "COMPLETE": complete
+    }
+
+
+async def _many_pods(site: KubeSite) -> list[Figure]:
+    """Fifty at once, and fifty such Jobs."""
+    bodies = [_task(site, f"many-{number}") for number in range(MANY)]
+    async with _connect(site) as cluster, watching(cluster) as sight:
+        busy = busy_seconds()
+        jobs = await bare.whole_jobs(cluster, sight, site.image, "many", MANY)
+        by_hand = busy_seconds() - busy
+    await asyncio.sleep(SETTLE_SECONDS)
+    async with _client(site) as client:
+        begun, busy = time.perf_counter(), busy_seconds()
+        await asyncio.gather(*(client.post(API, json=body) for body in bodies))
+        await _all_complete(client, "many-")
+        taken, used = time.perf_counter() - begun, busy_seconds() - busy
+    beside = f"{MANY} bare Jobs {jobs:.1f} s"
+    return [
+        Figure(f"layout pod: {MANY} tasks at once, max_active {MAX_ACTIVE}", taken, "s", beside=beside),
+        Figure("  : the throughput of the bare Jobs", jobs / taken, "times", 1.3, "more"),
+        Figure("processor time a task", used / MANY, "s", beside=f"of a bare Job {by_hand / MANY:.2f} s"),
     ]
 
 

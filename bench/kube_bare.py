@@ -8,6 +8,7 @@ import time
 from lightkube.models.batch_v1 import JobSpec
 from lightkube.models.core_v1 import (
     Container,
+    EmptyDirVolumeSource,
     PersistentVolumeClaimSpec,
     PersistentVolumeClaimVolumeSource,
     PodSpec,
@@ -23,7 +24,7 @@ from lightkube.resources.core_v1 import PersistentVolumeClaim, Pod
 from bench.kube_sight import Sight
 from tesk.backends.kubernetes.cluster import Cluster
 
-__all__ = ["STEPS", "chains", "first_pod", "jobs", "pods"]
+__all__ = ["STEPS", "chains", "first_pod", "jobs", "pods", "whole_job", "whole_jobs"]
 
 STEPS = ("echo hello > /data/in", "md5sum /data/in > /data/out", "cat /data/out")
 """What the three do, on the volume; nothing is copied from anywhere."""
@@ -53,6 +54,46 @@ async def pods(cluster: Cluster, sight: Sight, image: str, name: str) -> float:
     taken = time.perf_counter() - begun
     await _remove(cluster, name, Pod)
     return taken
+
+
+async def whole_job(cluster: Cluster, sight: Sight, image: str, name: str) -> float:
+    """Seconds that one Job takes that does all three, in two init containers and a container, until it is Complete."""
+    begun = time.perf_counter()
+    await cluster.create(_whole(image, name))
+    await sight.until(lambda: sight.complete(name))
+    taken = time.perf_counter() - begun
+    await cluster.delete(Job, name)
+    return taken
+
+
+async def whole_jobs(cluster: Cluster, sight: Sight, image: str, name: str, count: int) -> float:
+    """Seconds that `count` of them take at once."""
+    names = [f"{name}-{number:02d}" for number in range(count)]
+    begun = time.perf_counter()
+    await asyncio.gather(*(cluster.create(_whole(image, one)) for one in names))
+    await sight.until(lambda: all(sight.complete(one) for one in names))
+    taken = time.perf_counter() - begun
+    for one in names:
+        await cluster.delete(Job, one)
+    return taken
+
+
+def _whole(image: str, name: str) -> Job:
+    mounts = [VolumeMount(name="data", mountPath="/data")]
+    steps = [
+        Container(name=f"step-{number}", image=image, command=["sh", "-c", script], volumeMounts=mounts)
+        for number, script in enumerate(STEPS)
+    ]
+    spec = PodSpec(
+        initContainers=steps[:2],
+        containers=steps[2:],
+        volumes=[Volume(name="data", emptyDir=EmptyDirVolumeSource())],
+        restartPolicy="Never",
+        automountServiceAccountToken=False,
+        enableServiceLinks=False,
+    )
+    template = PodTemplateSpec(metadata=ObjectMeta(), spec=spec)
+    return Job(metadata=ObjectMeta(name=name), spec=JobSpec(backoffLimit=0, template=template))
 
 
 async def first_pod(cluster: Cluster, sight: Sight, image: str, name: str) -> float:
