@@ -24,7 +24,7 @@ test-faults: $(READY)  ## everything that can be taken from a running task, at e
 	@$(BIN)/python -m tests.kube
 	@$(BIN)/pytest -m faults -n 0 -s $(FAULTS_ARGS) tests/kube/faults
 
-demo-kube: $(READY)  ## the demo's workflow on that cluster, with its files in S3, in a namespace that goes afterwards
+demo-kube: $(READY)  ## the demo's workflow on that cluster in both layouts, with its files in S3, in namespaces that go afterwards
 	@$(BIN)/python -m tests.kube.demo
 
 bench-kube: $(READY)  ## tasks on that cluster beside bare Jobs and pods, and build/bench.json

@@ -1,4 +1,6 @@
-"""`python -m tests.kube.demo`: the demo on a cluster, with files in S3, in a namespace that goes afterwards."""
+"""`python -m tests.kube.demo`: the demo on a cluster in both layouts, each in a namespace that goes afterwards, with
+files in S3.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +19,28 @@ from tests.kube.cluster import HOST, find_cluster
 from tests.kube.place import prepare
 from tests.servers import serving_s3
 
+LAYOUTS = {"jobs": "kubernetes", "pod": "kubernetes-pod"}
+"""The places of the behaviour suite."""
+
 
 def main() -> int:
-    """The demo's exit code; 0 with a reason where there is no such cluster."""
+    """The first exit code of a demo that is not 0; 0 with a reason where there is no such cluster."""
     try:
-        with ExitStack() as opened:
-            return _run(Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="tesk-demo-kube-"))), opened)
+        return next((code for layout in LAYOUTS if (code := _show(layout)) != 0), 0)
     except pytest.skip.Exception as reason:
         print(f"the demo on a cluster is skipped: {reason}", file=sys.stderr)
         return 0
 
 
-def _run(directory: Path, opened: ExitStack) -> int:
-    place = BACKENDS["kubernetes"](directory)
+def _show(layout: str) -> int:
+    print(f"\nlayout {layout}\n", flush=True)
+    with ExitStack() as opened:
+        directory = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="tesk-demo-kube-")))
+        return _run(layout, directory, opened)
+
+
+def _run(layout: str, directory: Path, opened: ExitStack) -> int:
+    place = BACKENDS[LAYOUTS[layout]](directory)
     s3 = opened.enter_context(serving_s3(directory, HOST))
     s3.bucket("demo")
     cluster = find_cluster()

@@ -8,7 +8,6 @@ import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,22 +18,24 @@ from lightkube.resources.core_v1 import ConfigMap, Event, LimitRange, Persistent
 from tesk.backends.base import Attempt, AttemptKey, BackendAway, LogStream, ReportSink
 from tesk.backends.kubernetes.cluster import Cluster
 from tesk.backends.kubernetes.errors import ClusterError, NameTaken, Refused, StillThere, Unreachable
-from tesk.backends.kubernetes.following import read_reports, read_stream
+from tesk.backends.kubernetes.following import read_stream
 from tesk.backends.kubernetes.handout import make_plan_config_maps, owned_by
+from tesk.backends.kubernetes.held import Held
 from tesk.backends.kubernetes.labels import EXECUTOR, STEP, key_of, selector_of
 from tesk.backends.kubernetes.names import attempt_name, container_name, report_name
 from tesk.backends.kubernetes.objects import make_pod, make_taskmaster_job, owner_of
 from tesk.backends.kubernetes.observation import Lost, Observation, Waiting
-from tesk.backends.kubernetes.observe import observe, observe_pod
+from tesk.backends.kubernetes.observe import observe
 from tesk.backends.kubernetes.options import KubernetesOptions
 from tesk.backends.kubernetes.pace import Backoff
 from tesk.backends.kubernetes.patience import Patience
+from tesk.backends.kubernetes.pod_facts import uid_of
+from tesk.backends.kubernetes.pod_follower import PodFollower
 from tesk.backends.kubernetes.refusals import refused
 from tesk.backends.kubernetes.report_map import read_report
 from tesk.backends.kubernetes.resources import minimums
 from tesk.backends.kubernetes.stuck import is_stuck
 from tesk.backends.kubernetes.trimmed import trim_event, trim_job, trim_pod
-from tesk.backends.kubernetes.turn_waits import evicted_end, never_started, start_waits, turn_waits
 from tesk.backends.kubernetes.watch import Change, Watch
 from tesk.plan.site import Capacity
 from tesk.storage import StorageSettings
@@ -53,40 +54,6 @@ _LOOK_AGAIN, _LOOK_SELDOM = 0.2, 2.0
 _PLAN_ALONE_SECONDS = 60.0
 
 
-@dataclass(slots=True)
-class _Held:
-    """An attempt that the cluster holds, or is about to.
-
-    `reported`: its taskmaster has told something. `waits` are the reasons to wait that its user is told of for good,
-    `waiting` is the present one until the taskmaster reports. `work` is what is being done about it here: made and
-    followed, or removed. `moved` is set, and made anew, when something of it changed.
-    """
-
-    key: AttemptKey
-    report: Report | None = None
-    reported: bool = False
-    waits: tuple[str, ...] = ()
-    waiting: str | None = None
-    work: asyncio.Task[None] | None = None
-    moved: asyncio.Event = field(default_factory=asyncio.Event)
-    leaving: bool = False
-
-    @property
-    def ended(self) -> bool:
-        return self.report is not None and self.report.state.terminal
-
-    def runs(self, executor: int) -> bool:
-        """Whether its turn has come: the one before it has ended, or, for the first, it has started."""
-        report = self.report
-        if report is None or report.state in (State.QUEUED, State.INITIALIZING):
-            return False
-        return len(report.executors) >= executor
-
-    def wake(self) -> None:
-        self.moved.set()
-        self.moved = asyncio.Event()
-
-
 class KubernetesBackend:
     """A `Backend` of tesk.backends.base on one namespace of a cluster.
 
@@ -102,7 +69,7 @@ class KubernetesBackend:
         self._options = options
         self._storage = storage
         self._connect = connect
-        self._held: dict[AttemptKey, _Held] = {}
+        self._held: dict[AttemptKey, Held] = {}
         self._sink: ReportSink = lambda *_: None
         self._freed: Callable[[], None] = lambda: None
         self._places = asyncio.Semaphore(_AT_ONCE)
@@ -139,6 +106,7 @@ class KubernetesBackend:
         self._events: Watch[Event, EventModel] = Watch(
             cluster, Event, {}, fields={"type": "Warning"}, keep=trim_event, tell=self._told_event
         )
+        self._follower = PodFollower(cluster, self._pods, self)
         pulls = {"reason": "Pulling"}
         self._pulls: Watch[Event, EventModel] = Watch(
             cluster, Event, {}, fields=pulls, keep=trim_event, tell=self._told_event
@@ -154,7 +122,7 @@ class KubernetesBackend:
                 await watch.wait_synced(_FIRST_LOOK_SECONDS)
             for metadata in await cluster.list_metadata(ConfigMap, {**ours, STEP: "plan"}):
                 if (key := key_of(metadata.labels)) is not None:
-                    self._held.setdefault(key, _Held(key))
+                    self._held.setdefault(key, Held(key))
             await self._find_minimums()
             self._opened = opening.pop_all()
 
@@ -189,7 +157,7 @@ class KubernetesBackend:
             return True
         if held is None and self._full:
             return False
-        held = self._held.setdefault(attempt.key, _Held(attempt.key))
+        held = self._held.setdefault(attempt.key, Held(attempt.key))
         self._sweep.pop(attempt.key, None)
         self._begin(held, self._make, attempt)
         return True
@@ -251,7 +219,7 @@ class KubernetesBackend:
         async for data in read_stream(self._cluster, labels, container, stream, follow=follow, expected=expected):
             yield data
 
-    def _begin(self, held: _Held, work: Callable[..., Coroutine[None, None, None]], *args: object) -> None:
+    def _begin(self, held: Held, work: Callable[..., Coroutine[None, None, None]], *args: object) -> None:
         """Do `work` about an attempt, after what is done about it now has ended."""
         before = held.work
 
@@ -269,9 +237,9 @@ class KubernetesBackend:
 
         held.work = asyncio.create_task(do(), name=f"attempt {held.key}")
 
-    async def _make(self, held: _Held, attempt: Attempt) -> None:
+    async def _make(self, held: Held, attempt: Attempt) -> None:
         """Make the attempt's first objects, and follow it. Raises StepFailed where they cannot be made."""
-        patience = self._patience(held)
+        patience = self.patience(held)
         again = Backoff(0.2, 10.0)
         while True:
             try:
@@ -299,101 +267,18 @@ class KubernetesBackend:
             return await self._cluster.create(make_pod(owner, attempt.plan, self._options))
         return await self._cluster.create(make_taskmaster_job(owner, self._options))
 
-    async def _follow(self, held: _Held, made: Job | Pod, patience: Patience) -> None:
+    async def _follow(self, held: Held, made: Job | Pod, patience: Patience) -> None:
         if isinstance(made, Pod):
-            await self._follow_pod(held, made, patience)
+            await self._follower.follow(held, made, patience)
         else:
             await self._follow_job(held, made, patience)
 
-    async def _follow_pod(self, held: _Held, made: Pod, patience: Patience) -> None:
-        """Watch the pod of an attempt until its last report: what it waits for, and whether it is lost."""
-        name = made.metadata.name if made.metadata else None
-        assert name is not None
-        fresh, reading = True, None
-        turns = {-1: patience}
-        try:
-            while not held.ended:
-                moved, seconds = held.moved, None
-                try:
-                    pod = made if fresh else await self._pod_of(made)
-                    fresh = False
-                    events = self._events_of(held)
-                    seen = observe_pod(pod, events, container="taskmaster")
-                    if reading is None and (seen.started or seen.ended):
-                        reading = asyncio.create_task(self._read(held, name), name=f"reports of {name}")
-                    if seen.ended is not None or (seen.lost is not None and not seen.lost.may_run):
-                        if reading is not None:
-                            await asyncio.wait([reading])
-                        await self._end_pod(held, pod, seen)
-                        break
-                    if seen.scheduled and held.report is None:
-                        self._tell(held, Report(State.INITIALIZING, system_logs=held.waits))
-                    turn, waiting = _next_turn(held, pod, seen, events)
-                    if turn not in turns:
-                        turns[turn] = self._patience(held, f"executor {turn}")
-                        patience.renew()
-                    if waiting is None:
-                        turns[turn].renew()
-                    else:
-                        seconds = turns[turn].wait(waiting)
-                except ClusterError as error:  # nothing is known, so nothing is done
-                    log.warning("attempt %s cannot be looked at: %s", held.key, error)
-                    seconds = _LOOK_SELDOM
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(seconds):
-                        await moved.wait()
-        finally:
-            if reading is not None:
-                reading.cancel()
-
-    async def _end_pod(self, held: _Held, pod: Pod | None, seen: Observation) -> None:
-        """The taskmaster has ended, and all that it told was read."""
-        if held.ended or seen.ended is None or seen.ended.reason != "Evicted":
-            await self._lose(held, seen)
-            return
-        # The pod has used more of its node's disk than it may: the end of the executor that ran, or of the task.
-        known = held.report or Report(State.SYSTEM_ERROR, system_logs=held.waits)
-        index = len(known.executors)
-        end = evicted_end(pod, index) if known.state is State.RUNNING else None
-        if end is None:
-            raise StepFailed(f"the task: {seen.ended.problem}")
-        sentence = f"executor {index} was ended by signal 9: {seen.ended.problem}"
-        self._tell(
-            held,
-            dataclasses.replace(
-                known,
-                state=State.EXECUTOR_ERROR,
-                end_time=now(),
-                executors=(*known.executors, end),
-                system_logs=(*known.system_logs, sentence),
-            ),
-        )
-
-    async def _read(self, held: _Held, name: str) -> None:
-        """Take the reports that the taskmaster of the pod `name` tells."""
-
-        def over() -> bool:
-            pod = self._pods.objects.get(name)
-            return pod is None or observe_pod(pod, [], container="taskmaster").ended is not None
-
-        async with contextlib.aclosing(read_reports(self._cluster, name, over)) as reports:
-            async for report in reports:
-                self._take(held.key, report)
-
-    async def _pod_of(self, made: Pod) -> Pod | None:
-        """The pod that was made as `made`, as it is now; None when it is surely gone."""
-        assert made.metadata is not None
-        assert made.metadata.name is not None
-        there = self._pods.objects.get(made.metadata.name)
-        if there is None or _uid(there) != _uid(made):
-            there = await self._cluster.get(Pod, made.metadata.name)  # the watch may lag behind
-        return there if there is not None and _uid(there) == _uid(made) else None
-
-    def _events_of(self, held: _Held) -> list[EventModel]:
+    def events_of(self, held: Held) -> list[EventModel]:
+        """The events about an attempt."""
         events = (one for watch in (self._events, self._pulls) for one in watch.objects.values())
         return [one for one in events if _about(one, attempt_name(held.key))]
 
-    async def _follow_job(self, held: _Held, job: Job, patience: Patience) -> None:
+    async def _follow_job(self, held: Held, job: Job, patience: Patience) -> None:
         """Watch the taskmaster of an attempt until its last report: why it does not start, and whether it is lost."""
         fresh = True  # the answer that brought `job` is news enough for the first look
         while not held.ended:
@@ -402,10 +287,10 @@ class KubernetesBackend:
                 seen = await self._look(held, job, fresh)
                 fresh = False
                 if seen.ended is not None or (seen.lost is not None and not seen.lost.may_run):
-                    await self._lose(held, seen)
+                    await self.lose(held, seen)
                     break
                 if seen.scheduled and held.report is None:
-                    self._tell(held, Report(State.INITIALIZING, system_logs=held.waits))
+                    self.tell(held, Report(State.INITIALIZING, system_logs=held.waits))
                 if not held.reported and (waiting := seen.waiting) is not None:
                     seconds = patience.wait(waiting)
             except ClusterError as error:  # nothing is known, so nothing is done
@@ -415,20 +300,20 @@ class KubernetesBackend:
                 async with asyncio.timeout(seconds):
                     await moved.wait()
 
-    async def _look(self, held: _Held, job: Job, fresh: bool) -> Observation:
+    async def _look(self, held: Held, job: Job, fresh: bool) -> Observation:
         """What is known of the taskmaster that was made as `job`."""
         assert job.metadata is not None
         assert job.metadata.name is not None
         name, uid = job.metadata.name, job.metadata.uid
         there = job if fresh else self._jobs.objects.get(name)
-        if there is None or _uid(there) != uid:
+        if there is None or uid_of(there) != uid:
             there = await self._cluster.get(Job, name)  # the watch may lag behind
-            there = there if there is not None and _uid(there) == uid else None
+            there = there if there is not None and uid_of(there) == uid else None
         pods = [pod for pod in self._pods.objects.values() if _key(pod) == held.key]
-        events = [] if held.reported else self._events_of(held)
+        events = [] if held.reported else self.events_of(held)
         return observe(there, pods, None, events, container="taskmaster")
 
-    async def _lose(self, held: _Held, seen: Observation) -> None:
+    async def lose(self, held: Held, seen: Observation) -> None:
         """The taskmaster has ended, or is gone: the attempt has its last report, or is lost."""
         name = report_name(held.key)
         while True:
@@ -440,7 +325,7 @@ class KubernetesBackend:
                 await asyncio.sleep(_LOOK_SELDOM)
         if there is not None:
             with contextlib.suppress(ValueError):
-                self._take(held.key, read_report(there))
+                self.take(held.key, read_report(there))
         if held.ended or held.leaving:
             return
         why = seen.lost.sentence if seen.lost else (seen.ended and seen.ended.problem) or "its taskmaster failed"
@@ -448,20 +333,20 @@ class KubernetesBackend:
         preempted = State.PREEMPTED if seen.lost and seen.lost.preempted else State.SYSTEM_ERROR
         held.leaving = True
         await self._remove(held.key)
-        self._tell(held, dataclasses.replace(lost, state=preempted, end_time=now(), lost=f"taskmaster: {why}"))
+        self.tell(held, dataclasses.replace(lost, state=preempted, end_time=now(), lost=f"taskmaster: {why}"))
 
-    async def _give_up(self, held: _Held, sentences: tuple[str, ...]) -> None:
+    async def _give_up(self, held: Held, sentences: tuple[str, ...]) -> None:
         """The attempt cannot start: nothing of it stays."""
         held.leaving = True
         await self._remove(held.key)
         known = held.report or Report(State.SYSTEM_ERROR, system_logs=held.waits)
         logs = (*known.system_logs, *sentences)
-        self._tell(held, dataclasses.replace(known, state=State.SYSTEM_ERROR, end_time=now(), system_logs=logs))
+        self.tell(held, dataclasses.replace(known, state=State.SYSTEM_ERROR, end_time=now(), system_logs=logs))
 
-    async def _cancel(self, held: _Held) -> None:
+    async def _cancel(self, held: Held) -> None:
         await self._remove(held.key)
         known = held.report or Report(State.CANCELED)
-        self._tell(held, dataclasses.replace(known, state=State.CANCELED, end_time=now()))
+        self.tell(held, dataclasses.replace(known, state=State.CANCELED, end_time=now()))
 
     async def _remove(self, key: AttemptKey) -> None:
         """Return once nothing of the attempt is left: first the taskmaster, which would make more."""
@@ -527,7 +412,8 @@ class KubernetesBackend:
                     log.warning("attempt %s is not removed yet: %s", key, error)
                     self._sweep[key] = time.monotonic() + again.next()
 
-    def _tell(self, held: _Held, report: Report) -> None:
+    def tell(self, held: Held, report: Report) -> None:
+        """Hand on what is known now of an attempt."""
         before = held.ended
         held.report = report
         held.wake()
@@ -535,9 +421,9 @@ class KubernetesBackend:
         if held.ended and not before:
             self._freed()
 
-    def _take(self, key: AttemptKey, report: Report) -> None:
+    def take(self, key: AttemptKey, report: Report) -> None:
         """A report of a taskmaster."""
-        held = self._held.setdefault(key, _Held(key))
+        held = self._held.setdefault(key, Held(key))
         if not held.reported:
             held.reported, held.waiting = True, None
         if held.ended or held.leaving:
@@ -546,15 +432,15 @@ class KubernetesBackend:
         if held.report is not None and report == dataclasses.replace(held.report, waiting=report.waiting):
             held.report = report  # nothing that is kept
         elif report.lost is None:
-            self._tell(held, report)
+            self.tell(held, report)
         else:
             held.leaving = True
             self._begin(held, self._leave, report)
 
-    async def _leave(self, held: _Held, report: Report) -> None:
+    async def _leave(self, held: Held, report: Report) -> None:
         """No new attempt may start while something of a lost one may still write."""
         await self._remove(held.key)
-        self._tell(held, report)
+        self.tell(held, report)
 
     def _taken(self, config_map: ConfigMap) -> str:
         """Take the report at once: to keep it would be in vain. What is kept is its version."""
@@ -563,7 +449,7 @@ class KubernetesBackend:
         key = key_of(metadata.labels)
         if key is not None and metadata.deletionTimestamp is None:
             try:
-                self._take(key, read_report(config_map))
+                self.take(key, read_report(config_map))
             except ValueError as error:
                 log.error("ConfigMap %s: %s", metadata.name, error)
         return metadata.resourceVersion or ""
@@ -593,13 +479,14 @@ class KubernetesBackend:
             if held.ended or held.leaving or held.work is not None:
                 continue
             if made is not None:
-                self._begin(held, self._follow, made, self._patience(held))
+                self._begin(held, self._follow, made, self.patience(held))
             elif held.reported:
-                self._begin(held, self._lose, Observation(lost=Lost("its Job was deleted")))
+                self._begin(held, self.lose, Observation(lost=Lost("its Job was deleted")))
             else:  # a plan alone: it is offered again, or of an attempt that is no more
                 self._sweep[held.key] = time.monotonic() + _PLAN_ALONE_SECONDS
 
-    def _patience(self, held: _Held, what: str = "the task") -> Patience:
+    def patience(self, held: Held, what: str = "the task") -> Patience:
+        """How long `what` of an attempt may wait, and who hears of it."""
         options = self._options
 
         def note(sentence: str) -> None:
@@ -607,11 +494,11 @@ class KubernetesBackend:
             if held.report is None:
                 self._sink(held.key, Report(State.QUEUED, system_logs=held.waits))
             elif not held.reported:
-                self._tell(held, dataclasses.replace(held.report, system_logs=held.waits))
+                self.tell(held, dataclasses.replace(held.report, system_logs=held.waits))
             elif not held.ended:  # before what the taskmaster said, as in its next report
                 known = held.report.system_logs
                 logs = (*held.waits, *known[len(held.waits) - 1 :])
-                self._tell(held, dataclasses.replace(held.report, system_logs=logs))
+                self.tell(held, dataclasses.replace(held.report, system_logs=logs))
 
         def show(sentence: str | None) -> None:
             held.waiting = sentence
@@ -634,22 +521,8 @@ class KubernetesBackend:
         self._options = dataclasses.replace(self._options, minimums=minimums(ranges))
 
 
-def _next_turn(held: _Held, pod: Pod | None, seen: Observation, events: list[EventModel]) -> tuple[int, Waiting | None]:
-    """Which executor comes next, and what it waits for; -1 and what the pod waits for while no taskmaster runs."""
-    if pod is None or held.report is None or not seen.started:
-        return -1, start_waits(pod, seen.waiting, events)
-    turn = len(held.report.executors)
-    if fault := never_started(pod, turn):
-        raise StepFailed(fault)
-    return turn, seen.waiting or turn_waits(pod, turn, events)
-
-
 def _moment(time_: str) -> float:
     return datetime.fromisoformat(time_).timestamp()
-
-
-def _uid(made: Job | Pod) -> str | None:
-    return made.metadata.uid if made.metadata else None
 
 
 def _key(obj: Job | Pod) -> AttemptKey | None:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from lightkube.models.core_v1 import ContainerStatus, Pod
+from lightkube.resources.batch_v1 import Job
 
-__all__ = ["EPOCH", "age", "main_statuses", "node_of", "status_of"]
+__all__ = ["EPOCH", "age", "main_statuses", "node_of", "status_of", "uid_of"]
 
 EPOCH = datetime(1971, 1, 1, tzinfo=UTC)
 """Before every pod; a container that never started is said to have started in 1970."""
@@ -33,3 +34,8 @@ def status_of(pod: Pod, name: str) -> ContainerStatus | None:
 def node_of(pod: Pod) -> str:
     """Its node, as sentences name it."""
     return repr(pod.spec.nodeName) if pod.spec and pod.spec.nodeName else "(unknown)"
+
+
+def uid_of(made: Job | Pod) -> str | None:
+    """What the API server calls it, apart from its name."""
+    return made.metadata.uid if made.metadata else None

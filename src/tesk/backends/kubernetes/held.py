@@ -1,0 +1,46 @@
+"""What the server knows of an attempt that the cluster holds."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from tesk.backends.base import AttemptKey
+from tesk.taskmaster.report import Report
+from tesk.tes.states import State
+
+__all__ = ["Held"]
+
+
+@dataclass(slots=True)
+class Held:
+    """An attempt that the cluster holds, or is about to.
+
+    `reported`: its taskmaster has told something. `waits` are the reasons to wait that its user is told of for good,
+    `waiting` is the present one until the taskmaster reports. `work` is what is being done about it here: made and
+    followed, or removed. `moved` is set, and made anew, when something of it changed.
+    """
+
+    key: AttemptKey
+    report: Report | None = None
+    reported: bool = False
+    waits: tuple[str, ...] = ()
+    waiting: str | None = None
+    work: asyncio.Task[None] | None = None
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+    leaving: bool = False
+
+    @property
+    def ended(self) -> bool:
+        return self.report is not None and self.report.state.terminal
+
+    def runs(self, executor: int) -> bool:
+        """Whether its turn has come: the one before it has ended, or, for the first, it has started."""
+        report = self.report
+        if report is None or report.state in (State.QUEUED, State.INITIALIZING):
+            return False
+        return len(report.executors) >= executor
+
+    def wake(self) -> None:
+        self.moved.set()
+        self.moved = asyncio.Event()

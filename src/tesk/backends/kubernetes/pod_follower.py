@@ -1,0 +1,156 @@
+"""The server's eyes on attempts that are one pod each: what they report, what they wait for, and how they are lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from typing import Protocol
+
+from lightkube.models.core_v1 import Event
+from lightkube.resources.core_v1 import Pod
+
+from tesk.backends.base import AttemptKey
+from tesk.backends.kubernetes.cluster import Cluster
+from tesk.backends.kubernetes.errors import ClusterError
+from tesk.backends.kubernetes.following import read_reports
+from tesk.backends.kubernetes.held import Held
+from tesk.backends.kubernetes.observation import Observation, Waiting
+from tesk.backends.kubernetes.observe import observe_pod
+from tesk.backends.kubernetes.patience import Patience
+from tesk.backends.kubernetes.pod_facts import uid_of
+from tesk.backends.kubernetes.turn_waits import evicted_end, never_started, start_waits, turn_waits
+from tesk.backends.kubernetes.watch import Watch
+from tesk.taskmaster.report import Report
+from tesk.taskmaster.run import now
+from tesk.taskmaster.steps import StepFailed
+from tesk.tes.states import State
+
+__all__ = ["Keeper", "PodFollower"]
+
+log = logging.getLogger(__name__)
+
+_LOOK_AGAIN = 2.0
+
+
+class Keeper(Protocol):
+    """Who holds the attempts: the backend."""
+
+    def tell(self, held: Held, report: Report) -> None:
+        """Hand on what is known now."""
+
+    def take(self, key: AttemptKey, report: Report) -> None:
+        """Take what a taskmaster reports."""
+
+    async def lose(self, held: Held, seen: Observation) -> None:
+        """The attempt is lost, unless it has its last report."""
+
+    def patience(self, held: Held, what: str) -> Patience:
+        """How long `what` of the attempt may wait."""
+
+    def events_of(self, held: Held) -> list[Event]:
+        """The events about it."""
+
+
+class PodFollower:
+    """`pods` are those of all attempts by name."""
+
+    def __init__(self, cluster: Cluster, pods: Watch[Pod, Pod], keeper: Keeper) -> None:
+        self._cluster = cluster
+        self._pods = pods
+        self._keeper = keeper
+
+    async def follow(self, held: Held, made: Pod, patience: Patience) -> None:
+        """Watch the pod of an attempt until its last report: what it waits for, and whether it is lost."""
+        name = made.metadata.name if made.metadata else None
+        assert name is not None
+        fresh, reading = True, None
+        turns = {-1: patience}
+        try:
+            while not held.ended:
+                moved, seconds = held.moved, None
+                try:
+                    pod = made if fresh else await self._pod_of(made)
+                    fresh = False
+                    events = self._keeper.events_of(held)
+                    seen = observe_pod(pod, events, container="taskmaster")
+                    if reading is None and (seen.started or seen.ended):
+                        reading = asyncio.create_task(self._read(held, name), name=f"reports of {name}")
+                    if seen.ended is not None or (seen.lost is not None and not seen.lost.may_run):
+                        if reading is not None:
+                            await asyncio.wait([reading])
+                        await self._end(held, pod, seen)
+                        break
+                    if seen.scheduled and held.report is None:
+                        self._keeper.tell(held, Report(State.INITIALIZING, system_logs=held.waits))
+                    turn, waiting = _next_turn(held, pod, seen, events)
+                    if turn not in turns:
+                        turns[turn] = self._keeper.patience(held, f"executor {turn}")
+                        patience.renew()
+                    if waiting is None:
+                        turns[turn].renew()
+                    else:
+                        seconds = turns[turn].wait(waiting)
+                except ClusterError as error:  # nothing is known, so nothing is done
+                    log.warning("attempt %s cannot be looked at: %s", held.key, error)
+                    seconds = _LOOK_AGAIN
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await moved.wait()
+        finally:
+            if reading is not None:
+                reading.cancel()
+
+    async def _end(self, held: Held, pod: Pod | None, seen: Observation) -> None:
+        """The taskmaster has ended, and all that it told was read."""
+        if held.ended or seen.ended is None or seen.ended.reason != "Evicted":
+            await self._keeper.lose(held, seen)
+            return
+        # The pod has used more of its node's disk than it may: the end of the executor that ran, or of the task.
+        known = held.report or Report(State.SYSTEM_ERROR, system_logs=held.waits)
+        index = len(known.executors)
+        end = evicted_end(pod, index) if known.state is State.RUNNING else None
+        if end is None:
+            raise StepFailed(f"the task: {seen.ended.problem}")
+        sentence = f"executor {index} was ended by signal 9: {seen.ended.problem}"
+        self._keeper.tell(
+            held,
+            dataclasses.replace(
+                known,
+                state=State.EXECUTOR_ERROR,
+                end_time=now(),
+                executors=(*known.executors, end),
+                system_logs=(*known.system_logs, sentence),
+            ),
+        )
+
+    async def _read(self, held: Held, name: str) -> None:
+        """Take the reports that the taskmaster of the pod `name` tells."""
+
+        def over() -> bool:
+            pod = self._pods.objects.get(name)
+            return pod is None or observe_pod(pod, [], container="taskmaster").ended is not None
+
+        async with contextlib.aclosing(read_reports(self._cluster, name, over)) as reports:
+            async for report in reports:
+                self._keeper.take(held.key, report)
+
+    async def _pod_of(self, made: Pod) -> Pod | None:
+        """The pod that was made as `made`, as it is now; None when it is surely gone."""
+        assert made.metadata is not None
+        assert made.metadata.name is not None
+        there = self._pods.objects.get(made.metadata.name)
+        if there is None or uid_of(there) != uid_of(made):
+            there = await self._cluster.get(Pod, made.metadata.name)  # the watch may lag behind
+        return there if there is not None and uid_of(there) == uid_of(made) else None
+
+
+def _next_turn(held: Held, pod: Pod | None, seen: Observation, events: list[Event]) -> tuple[int, Waiting | None]:
+    """Which executor comes next, and what it waits for; -1 and what the pod waits for while no taskmaster runs."""
+    if pod is None or held.report is None or not seen.started:
+        return -1, start_waits(pod, seen.waiting, events)
+    turn = len(held.report.executors)
+    if fault := never_started(pod, turn):
+        raise StepFailed(fault)
+    return turn, seen.waiting or turn_waits(pod, turn, events)

@@ -1,0 +1,250 @@
+"""An attempt as one pod, on the cluster: what it may hold, what is taken from it, and what its executors see."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.behaviour.sites import Site, sentences
+from tests.kube.cluster import Cluster
+from tests.kube.diary import Diary
+from tests.kube.eventually import until
+from tests.kube.faults.machine import Machine
+from tests.kube.scenes.stage import registry
+from tests.kube.serving import serving
+from tests.kube.space import Space, new_space
+
+pytestmark = [pytest.mark.kube, pytest.mark.timeout(400)]
+
+Json = dict[str, Any]
+
+LAST = 15
+LASTS = 20
+"""Seconds that a task runs from which something is taken: as long as its second attempt takes."""
+
+PEEKS = """
+ls /.tesk; ls -l /.tesk | grep -c '^p'; ls -d /var/run/secrets /tesk /scratch 2>&1 | grep -vc 'No such'
+env | grep -c SECRET; touch /.tesk/go 2>&1 | grep -o 'Read-only'; ls /data
+"""
+
+
+@dataclass
+class Crowd:
+    """The tasks of this module, by their case, all begun at once."""
+
+    site: Site
+    space: Space
+    diary: Diary
+    machine: Machine
+    ids: dict[str, str]
+
+    def end(self, case: str) -> Json:
+        """The task of `case` once it has ended."""
+        return self.diary.wait(self.ids[case])
+
+
+@pytest.fixture(scope="module")
+def crowd(cluster: Cluster, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crowd]:
+    cluster.need_here()
+    with ExitStack() as stack:
+        host = stack.enter_context(registry())
+        space = stack.enter_context(new_space(cluster, "pods", wait=False))
+        secret = space.secret("storage", {"SECRET_WORD": "x"})
+        directory = tmp_path_factory.mktemp("pods") / "server"
+        more = {"layout": "pod", "start_timeout": 15, "storage_secret": secret}
+        site = stack.enter_context(serving(space, directory, image=image, **more))
+        diary = stack.enter_context(Diary(site))
+        machine = stack.enter_context(contextlib.closing(Machine(space)))
+        ids = {name: site.create(task) for name, task in cases(site, host).items()}
+        crowd = Crowd(site, space, diary, machine, ids)
+        for case, strike in STRIKES.items():
+            strike(crowd, runs(crowd, case))
+        yield crowd
+        for one in ids.values():
+            diary.wait(one)
+        assert site.left() == []
+
+
+def several(site: Site, *scripts: str, **more: Any) -> Json:
+    """A task with an executor for each script."""
+    found = site.shell(scripts[0], **more)
+    found["executors"] += [site.shell(one)["executors"][0] for one in scripts[1:]]
+    return found
+
+
+def cases(site: Site, host: str) -> dict[str, Json]:
+    """The tasks, those that take longest first."""
+    lasts = site.shell(f"sleep {LASTS}")
+    data: Json = {"volumes": ["/data"]}
+    hanging = site.task("true", image=f"{host}/hanging/a:1")
+    second = several(site, "sleep 3", "true")
+    second["executors"][1]["image"] = "localhost/no-such-image:1"
+    return {
+        **dict.fromkeys(STRIKES, lasts),
+        "taken: evicted": {**lasts, **data},
+        "second image missing": second,
+        "image missing": site.task("true", image="localhost/no-such-image:1"),
+        "canceled while pulling": hanging,
+        "launcher killed": site.shell("sleep 600"),
+        "canceled while it runs": several(site, "sleep 600", "true", **data),
+        "sixteen": several(site, *(f"echo {one} >> /data/log" for one in range(LAST)), "cat /data/log", **data),
+        "scratch is full": site.shell(
+            "dd if=/dev/zero of=/data/big bs=1M count=20; sleep 600", resources={"disk_gb": 0.002}, **data
+        ),
+        "out of memory": site.shell("exec tail /dev/zero", resources={"ram_gb": 0.03}),
+        "too long": site.shell("sleep 600", resources={"backend_parameters": {"max_runtime": "3"}}),
+        "peeks": several(site, PEEKS, "true", **data),
+        "first fails": several(site, "exit 3", "echo never"),
+        "over the image's own file": {
+            **site.shell("cat /etc/passwd /in.txt"),
+            "inputs": [{"path": "/etc/passwd", "content": "me\n"}, {"path": "/in.txt", "content": "you\n"}],
+        },
+        "not found": site.task("/no/such/program"),
+        "writes to nobody": site.shell("exec >&- 2>&-; sleep 1; exit 4"),
+        "leaves a daemon": site.shell("setsid sleep 600 & exit 0"),
+    }
+
+
+def streams(task: Json, executor: int = 0) -> tuple[int, str]:
+    """The exit code and the stdout of one executor of the last attempt."""
+    log = task["logs"][-1]["logs"][executor]
+    return log["exit_code"], log.get("stdout", "")
+
+
+def test_sixteen_executors_take_turns(crowd: Crowd) -> None:
+    task = crowd.end("sixteen")
+    assert task["state"] == "COMPLETE"
+    assert streams(task, LAST) == (0, "".join(f"{one}\n" for one in range(LAST)))
+    logs = task["logs"][0]["logs"]
+    assert all(one["end_time"] <= two["start_time"] for one, two in itertools.pairwise(logs))
+
+
+def test_those_after_a_failed_one_do_not_start(crowd: Crowd) -> None:
+    task = crowd.end("first fails")
+    assert task["state"] == "EXECUTOR_ERROR"
+    assert [one["exit_code"] for one in task["logs"][0]["logs"]] == [3]
+
+
+def test_single_files_are_mounted_over_an_images_own(crowd: Crowd) -> None:
+    task = crowd.end("over the image's own file")
+    assert task["state"] == "COMPLETE", sentences(task)
+    assert streams(task) == (0, "me\nyou\n")
+
+
+def test_an_executor_sees_nothing_but_its_own(crowd: Crowd) -> None:
+    """Its launcher and no FIFO, no token, nothing of the taskmaster's, no storage credentials."""
+    task = crowd.end("peeks")
+    assert task["state"] == "COMPLETE", sentences(task)
+    assert streams(task)[1].split() == ["launcher", "0", "0", "0", "Read-only"]
+
+
+def test_an_image_that_cannot_be_pulled_says_so_and_ends_the_task(crowd: Crowd) -> None:
+    why = until(lambda: crowd.diary.why(crowd.ids["image missing"]), "it says why it waits", seconds=60)
+    task = crowd.end("image missing")
+    assert task["state"] == "SYSTEM_ERROR"
+    assert "no-such-image" in why
+    assert "cannot be pulled" in sentences(task)
+
+
+def test_the_image_of_a_later_executor_is_waited_for_when_its_turn_has_come(crowd: Crowd) -> None:
+    task = crowd.end("second image missing")
+    assert task["state"] == "SYSTEM_ERROR"
+    assert [one["exit_code"] for one in task["logs"][0]["logs"]] == [0]
+    assert "executor 1 could not start within 15 s: image 'localhost/no-such-image:1' cannot be pulled" in sentences(
+        task
+    )
+
+
+def test_what_ended_a_command_is_told(crowd: Crowd) -> None:
+    expected = {
+        "out of memory": (137, "it needed more memory than its 0.03 GB"),
+        "too long": (143, "it ran longer than allowed (3 s)"),
+        "scratch is full": (137, "it used more disk than its limit"),
+        "not found": (127, "'/no/such/program' was not found"),
+    }
+    for case, (code, words) in expected.items():
+        task = crowd.end(case)
+        assert (task["state"], streams(task)[0]) == ("EXECUTOR_ERROR", code), (case, sentences(task))
+        assert words in sentences(task)
+
+
+def test_a_command_that_closes_its_streams_or_leaves_a_daemon_ends_as_it_says(crowd: Crowd) -> None:
+    assert streams(crowd.end("writes to nobody"))[0] == 4
+    assert crowd.end("leaves a daemon")["state"] == "COMPLETE"
+
+
+def runs(crowd: Crowd, case: str) -> Any:
+    """The pod of `case` once its first command runs."""
+    task = crowd.ids[case]
+    crowd.diary.wait(task, "RUNNING")
+    return until(lambda: crowd.machine.pod(task, "taskmaster"), f"{case} has a pod")
+
+
+def test_a_launcher_that_is_killed_is_a_killed_executor(crowd: Crowd) -> None:
+    pod = runs(crowd, "launcher killed")
+    kill(crowd, pod, "ex-00")
+    task = crowd.end("launcher killed")
+    assert (task["state"], streams(task)[0]) == ("EXECUTOR_ERROR", 137)
+    assert "its container was killed" in sentences(task)
+
+
+def kill(crowd: Crowd, pod: Any, container: str) -> None:
+    """kill -9 of the container's first process, from the machine."""
+
+    def first() -> int | None:
+        now = crowd.machine.pod_named(pod.metadata.name)
+        return crowd.machine.first_process(now, container) if now is not None else None
+
+    crowd.machine.signal(until(first, f"{container} has a process") or 0)
+
+
+STRIKES: dict[str, Callable[[Crowd, Any], None]] = {
+    "taken: deleted": lambda crowd, pod: crowd.machine.delete_pod(pod),
+    "taken: evicted": lambda crowd, pod: crowd.machine.evict(pod),
+    "taken: taskmaster killed": lambda crowd, pod: kill(crowd, pod, "taskmaster"),
+}
+SAID = {
+    "taken: deleted": "its pod was deleted",
+    "taken: evicted": "evicted",
+    "taken: taskmaster killed": "taskmaster",
+}
+
+
+@pytest.mark.parametrize("case", STRIKES)
+def test_what_takes_the_pod_makes_a_new_attempt(crowd: Crowd, case: str) -> None:
+    task = crowd.end(case)
+    assert task["state"] == "COMPLETE", sentences(task)
+    lost, kept = task["logs"]
+    assert SAID[case] in "\n".join(lost["system_logs"])
+    assert lost["logs"] == []
+    assert kept["start_time"] >= lost["end_time"], "never while the old pod may still write"
+
+
+def test_a_drain_takes_such_a_pod_without_force(crowd: Crowd) -> None:
+    runs(crowd, "canceled while it runs")
+    selector = f"--pod-selector=tesk/task={crowd.ids['canceled while it runs']}"
+    said = crowd.space.cluster.kubectl(
+        "drain", "node-1", "--dry-run=client", "--ignore-daemonsets", "--delete-emptydir-data", selector
+    )
+    assert f"{crowd.space.name}/{crowd.ids['canceled while it runs']}" in said
+
+
+@pytest.mark.parametrize("case", ["canceled while it runs", "canceled while pulling"])
+def test_a_cancel_leaves_nothing(crowd: Crowd, case: str) -> None:
+    task = crowd.ids[case]
+    if case == "canceled while pulling":
+        until(lambda: "being pulled" in (crowd.diary.why(task) or ""), "it says that its image is being pulled")
+    else:
+        runs(crowd, case)
+    with crowd.site.client as client:
+        client.cancel(task)
+    assert crowd.end(case)["state"] == "CANCELED"
+    left = json.loads(crowd.space.kubectl("get", "pods,configmaps", "-l", f"tesk/task={task}", "-o", "json"))["items"]
+    assert [one["metadata"]["name"] for one in left] == []
