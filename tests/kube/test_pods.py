@@ -44,6 +44,7 @@ class Crowd:
     diary: Diary
     machine: Machine
     ids: dict[str, str]
+    registry: str
 
     def end(self, case: str) -> Json:
         """The task of `case` once it has ended."""
@@ -62,8 +63,8 @@ def crowd(cluster: Cluster, image: str, tmp_path_factory: pytest.TempPathFactory
         site = stack.enter_context(serving(space, directory, image=image, **more))
         diary = stack.enter_context(Diary(site))
         machine = stack.enter_context(contextlib.closing(Machine(space)))
-        ids = {name: site.create(task) for name, task in cases(site, host).items()}
-        crowd = Crowd(site, space, diary, machine, ids)
+        ids = {name: site.create(task) for name, task in cases(site).items()}
+        crowd = Crowd(site, space, diary, machine, ids, host)
         for case, strike in STRIKES.items():
             strike(crowd, runs(crowd, case))
         yield crowd
@@ -79,11 +80,10 @@ def several(site: Site, *scripts: str, **more: Any) -> Json:
     return found
 
 
-def cases(site: Site, host: str) -> dict[str, Json]:
+def cases(site: Site) -> dict[str, Json]:
     """The tasks, those that take longest first."""
     lasts = site.shell(f"sleep {LASTS}")
     data: Json = {"volumes": ["/data"]}
-    hanging = site.task("true", image=f"{host}/hanging/a:1")
     second = several(site, "sleep 3", "true")
     second["executors"][1]["image"] = "localhost/no-such-image:1"
     return {
@@ -91,7 +91,6 @@ def cases(site: Site, host: str) -> dict[str, Json]:
         "taken: evicted": {**lasts, **data},
         "second image missing": second,
         "image missing": site.task("true", image="localhost/no-such-image:1"),
-        "canceled while pulling": hanging,
         "launcher killed": site.shell("sleep 600"),
         "canceled while it runs": several(site, "sleep 600", "true", **data),
         "sixteen": several(site, *(f"echo {one} >> /data/log" for one in range(LAST)), "cat /data/log", **data),
@@ -236,15 +235,16 @@ def test_a_drain_takes_such_a_pod_without_force(crowd: Crowd) -> None:
     assert f"{crowd.space.name}/{crowd.ids['canceled while it runs']}" in said
 
 
-@pytest.mark.parametrize("case", ["canceled while it runs", "canceled while pulling"])
+@pytest.mark.parametrize("case", ["runs", "pulls"])
 def test_a_cancel_leaves_nothing(crowd: Crowd, case: str) -> None:
-    task = crowd.ids[case]
-    if case == "canceled while pulling":
+    if case == "pulls":
+        task = crowd.site.create(crowd.site.task("true", image=f"{crowd.registry}/hanging/a:1"))
         until(lambda: "being pulled" in (crowd.diary.why(task) or ""), "it says that its image is being pulled")
     else:
-        runs(crowd, case)
+        task = crowd.ids["canceled while it runs"]
+        crowd.diary.wait(task, "RUNNING")
     with crowd.site.client as client:
         client.cancel(task)
-    assert crowd.end(case)["state"] == "CANCELED"
+    assert crowd.diary.wait(task)["state"] == "CANCELED"
     left = json.loads(crowd.space.kubectl("get", "pods,configmaps", "-l", f"tesk/task={task}", "-o", "json"))["items"]
     assert [one["metadata"]["name"] for one in left] == []

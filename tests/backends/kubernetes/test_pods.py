@@ -138,7 +138,24 @@ async def test_a_taskmaster_that_dies_is_a_lost_attempt() -> None:
         assert "ran out of memory" in (made.last().lost or "")
 
 
-async def test_a_scratch_that_outgrows_its_size_is_the_tasks_own_fault() -> None:
+@pytest.mark.parametrize("told", [True, False])
+async def test_an_executor_that_outgrows_scratch_is_ended_whether_or_not_its_end_is_told(told: bool) -> None:
+    async with world() as cluster, pods(cluster) as made:
+        await offered(made)
+        tell(cluster, RUNNING)
+        put_pod(cluster)
+        await settle(lambda: State.RUNNING in made.states())
+        gone = {"terminated": {"exitCode": 137, "reason": "Error", "startedAt": TIME, "finishedAt": TIME}}
+        message = 'Usage of EmptyDir volume "scratch" exceeds the limit "1".'
+        put_pod(cluster, gone, gone if told else RUNS, phase="Failed", reason="Evicted", message=message)
+        await settle(lambda: made.states()[-1:] == [State.EXECUTOR_ERROR], seconds=20)
+        (end,) = made.last().executors
+        assert end.exit_code == 137
+        assert end.start_time.startswith("2026-05-01T09:00:00")
+        assert "executor 0 was ended by signal 9: it used more disk" in made.last().system_logs[0]
+
+
+async def test_a_scratch_that_outgrows_its_size_before_anything_ran_is_the_tasks_own_fault() -> None:
     async with world() as cluster, pods(cluster) as made:
         await offered(made)
         gone = {"terminated": {"exitCode": 137, "reason": "Error", "startedAt": TIME, "finishedAt": TIME}}

@@ -14,6 +14,7 @@ from tesk.backends.kubernetes.pod_facts import status_of
 from tesk.backends.kubernetes.waiting import pulls_for
 from tesk.backends.kubernetes.words import stamp
 from tesk.taskmaster.report import ExecutorEnd
+from tesk.taskmaster.run import now
 
 __all__ = ["evicted_end", "never_started", "start_waits", "turn_waits"]
 
@@ -49,9 +50,14 @@ def never_started(pod: Pod, index: int) -> str | None:
 
 
 def evicted_end(pod: Pod | None, index: int) -> ExecutorEnd | None:
-    """The end of executor `index` that ran when its pod was evicted; None when it did not run."""
+    """The end of executor `index` that ran when its pod was evicted; None when it did not run.
+
+    Where the kubelet has not told that end yet, it is now.
+    """
     status = status_of(pod, container_name(index)) if pod is not None else None
-    end = status.state.terminated if status is not None and status.state is not None else None
-    if end is None or end.startedAt is None or end.finishedAt is None:
+    state = status.state if status is not None else None
+    ran = (state.terminated or state.running) if state is not None else None
+    if ran is None or ran.startedAt is None:
         return None
-    return ExecutorEnd(stamp(end.startedAt), stamp(end.finishedAt), _KILLED)
+    finished = state.terminated.finishedAt if state is not None and state.terminated is not None else None
+    return ExecutorEnd(stamp(ran.startedAt), stamp(finished) if finished else now(), _KILLED)
