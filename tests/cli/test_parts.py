@@ -84,7 +84,7 @@ def test_in_a_pod_each_says_what_it_did_not_find(call: Call, tmp_path: Path) -> 
         assert result.err.startswith(f"tesk: {tmp_path} holds no attempt: ")
     unclear = call("filer", "--kubernetes", tmp_path)
     assert unclear.code == 2
-    assert "--in, or the same with --out" in unclear.err
+    assert "--in, or --out" in unclear.err
 
 
 def test_what_runs_in_a_pod_imports_little() -> None:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -248,3 +249,16 @@ def test_a_cancel_leaves_nothing(crowd: Crowd, case: str) -> None:
     assert crowd.diary.wait(task)["state"] == "CANCELED"
     left = json.loads(crowd.space.kubectl("get", "pods,configmaps", "-l", f"tesk/task={task}", "-o", "json"))["items"]
     assert [one["metadata"]["name"] for one in left] == []
+
+
+def test_scratch_may_be_a_volume_that_goes_with_its_pod(cluster: Cluster, image: str, tmp_path: Path) -> None:
+    """At once, also where finished pods are kept: they would keep it."""
+    more = {"layout": "pod", "pod_scratch": "volume", "keep_finished": 3600}
+    with new_space(cluster, "volume") as space, serving(space, tmp_path / "server", image=image, **more) as site:
+        task = site.create(
+            {**site.shell("cat /data/in; sleep 3"), "inputs": [{"path": "/data/in", "content": "here\n"}]}
+        )
+        site.wait(task, "RUNNING")
+        assert cluster.list("persistentvolumeclaims", "--namespace", space.name)
+        assert streams(site.wait(task)) == (0, "here\n")
+        assert site.left() == []

@@ -17,7 +17,7 @@ from tesk.cli.lean import importing
 
 __all__ = ["is_ours", "main", "run"]
 
-_FORMS = "tesk taskmaster --kubernetes DIRECTORY [--pod], tesk filer --kubernetes DIRECTORY --in, or with --out"
+_FORMS = "tesk taskmaster --kubernetes DIRECTORY [--pod]; tesk filer --kubernetes DIRECTORY --in, or --out"
 
 
 def is_ours(arguments: Sequence[str]) -> bool:

@@ -79,6 +79,14 @@ async def test_an_attempt_is_one_pod_that_its_plan_owns() -> None:
         assert await made.backend.attempts() == {KEY}
 
 
+async def test_what_becomes_of_a_pod_before_its_making_is_answered_is_seen_at_once() -> None:
+    async with world() as cluster, pods(cluster) as made:
+        tell(cluster, RUNNING)
+        cluster.meanwhile = lambda: put_pod(cluster)
+        assert await made.backend.offer(Attempt(KEY, MINIMAL))
+        await settle(lambda: made.states() == [State.INITIALIZING, State.RUNNING], seconds=1.0)
+
+
 async def test_reports_are_read_in_the_log_and_all_is_removed_after_the_last() -> None:
     async with world() as cluster, pods(cluster) as made:
         await offered(made)

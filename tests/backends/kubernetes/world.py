@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -31,6 +31,8 @@ class World:
         self.logs: dict[str, bytes] = {}
         self.late_logs: dict[str, bytes] = {}
         """What stands in a pod's log only when it is read once more."""
+        self.meanwhile: Callable[[], None] | None = None
+        """What happens after a pod was made and before that is answered."""
         self.refusals: dict[tuple[str, str], Json] = {}
         """What is answered to a method on a plural instead of doing it."""
         self._numbers = itertools.count(1)
@@ -49,8 +51,9 @@ class World:
         ]
 
     def put(self, plural: str, obj: Json) -> Json:
-        """Make or change an object."""
-        metadata = obj["metadata"]
+        """Make or change an object; a version that was told stays as it was."""
+        metadata = dict(obj["metadata"])
+        obj = {**obj, "metadata": metadata}
         before = self.objects.get((plural, metadata["name"]))
         number = next(self._numbers)
         metadata.setdefault("uid", before["metadata"]["uid"] if before else f"uid-{number}")
@@ -121,7 +124,11 @@ class World:
         if (plural, obj["metadata"]["name"]) in self.objects:
             await reply.send(status(409, "AlreadyExists"), 409)
         else:
-            await reply.send(self.put(plural, obj), 201)
+            made = self.put(plural, obj)
+            if plural == "pods" and self.meanwhile is not None:
+                self.meanwhile()
+                await asyncio.sleep(0.1)
+            await reply.send(made, 201)
 
     async def _log(self, pod: str, reply: Reply) -> None:
         if ("pods", pod) not in self.objects:

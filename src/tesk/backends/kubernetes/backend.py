@@ -211,11 +211,11 @@ class KubernetesBackend:
 
         while follow and held is not None and not held.ended and not held.leaving and not held.runs(executor):
             await held.moved.wait()
-        labels, container = selector_of(self._options.instance, key), "executor"
+        labels = selector_of(self._options.instance, key)
         if self._is_pod(key):
             labels, container = {**labels, STEP: "taskmaster"}, container_name(executor)
         else:
-            labels = {**labels, STEP: "executor", EXECUTOR: str(executor)}
+            labels, container = {**labels, STEP: "executor", EXECUTOR: str(executor)}, "executor"
         async for data in read_stream(self._cluster, labels, container, stream, follow=follow, expected=expected):
             yield data
 

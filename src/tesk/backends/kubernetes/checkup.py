@@ -85,7 +85,11 @@ class _Checkup:
             yield finding
             if finding.what == "namespace":
                 return
-        for finding in (*await self._taskmaster_rights(), self._image(), *await self._storage_class()):
+        jobs, volumes = self.options.layout == "jobs", self.options.pod_scratch == "volume"
+        for finding in await self._taskmaster_rights() if jobs else []:
+            yield finding
+        yield self._image()
+        for finding in await self._storage_class() if jobs or volumes else []:
             yield finding
         for one in self._named():
             for finding in await self._named_object(one):

@@ -71,7 +71,7 @@ class PodFollower:
             while not held.ended:
                 moved, seconds = held.moved, None
                 try:
-                    pod = made if fresh else await self._pod_of(made)
+                    pod = await self._pod_of(made, fresh=fresh)
                     fresh = False
                     events = self._keeper.events_of(held)
                     seen = observe_pod(pod, events, container="taskmaster")
@@ -136,12 +136,17 @@ class PodFollower:
             async for report in reports:
                 self._keeper.take(held.key, report)
 
-    async def _pod_of(self, made: Pod) -> Pod | None:
-        """The pod that was made as `made`, as it is now; None when it is surely gone."""
+    async def _pod_of(self, made: Pod, *, fresh: bool) -> Pod | None:
+        """The pod that was made as `made`, as it is now; None when it is surely gone.
+
+        `fresh`: `made` is the answer to the request that made it, so that a watch that lacks it is behind.
+        """
         assert made.metadata is not None
         assert made.metadata.name is not None
         there = self._pods.objects.get(made.metadata.name)
         if there is None or uid_of(there) != uid_of(made):
+            if fresh:
+                return made
             there = await self._cluster.get(Pod, made.metadata.name)  # the watch may lag behind
         return there if there is not None and uid_of(there) == uid_of(made) else None
 
