@@ -36,6 +36,7 @@ def shared_site(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Itera
     try:
         site.start()
         yield site
+        site.left()  # what it is just removing
         assert site.stop() == 0
         assert site.left() == []
     finally:

@@ -126,6 +126,8 @@ def new_key() -> AttemptKey:
 @pytest.mark.parametrize("case", CASES)
 def test_the_api_server_takes_every_object(client: Client, case: str) -> None:
     for one in objects(*CASES[case]):
+        if one.kind == "Pod":  # what is looked up when a pod is made, and not for a Job
+            one.spec.serviceAccountName = one.spec.priorityClassName = None
         answer = client.create(one, dry_run=True)
         asked, got = one.to_dict(), answer.to_dict()
         assert got["metadata"]["labels"].items() >= asked["metadata"]["labels"].items()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
+from lightkube.models.core_v1 import ContainerStateTerminated
 from lightkube.resources.core_v1 import Pod
 
 from tesk.backends.kubernetes.cluster import Cluster, Selector
@@ -13,14 +14,16 @@ from tesk.backends.kubernetes.errors import Gone, Refused, Unreachable
 from tesk.backends.kubernetes.pace import Backoff
 from tesk.backends.kubernetes.pod_facts import age, status_of
 from tesk.backends.kubernetes.report_lines import ReportReader
-from tesk.backends.kubernetes.streams import StreamName, Unframer
+from tesk.backends.kubernetes.streams import StreamName, Unframer, read_end
 from tesk.taskmaster.report import Report
 
 __all__ = ["read_reports", "read_stream"]
 
 _SOONEST, _LATEST = 0.2, 2.0
-_LATE_READS = 4
-"""How often the log of a container that has ended is read again for the record that ends it, which may come late."""
+_LATE_READS, _SURE_READS = 4, 10
+"""How often the log of a container that has ended is read again for what ends it, which may come late: where nobody
+knows whether it does, and where the container was seen to end in order.
+"""
 
 
 class _Tail:
@@ -61,7 +64,7 @@ async def read_stream(
     before it could be read is missing. Raises Unreachable without `follow`.
     """
     again = Backoff(_SOONEST, _LATEST)
-    tail, unframer, late = _Tail(cluster, container), Unframer(stream), 0
+    tail, unframer, late, reads = _Tail(cluster, container), Unframer(stream), 0, _LATE_READS
     while True:
         awaited = expected()  # asked first: what has begun and ended meanwhile is there now
         try:
@@ -74,13 +77,15 @@ async def read_stream(
                     again.renew()
                     if data := unframer.feed(fresh):
                         yield data
-            late += _has_ended(pod, container)
+            end = _end_of(pod, container)
+            late += end is not None
+            reads = _SURE_READS if end is not None and read_end(end.message or "") is not None else _LATE_READS
         except Gone:
             return
         except Unreachable:
             if not follow:
                 raise
-        if not follow or unframer.over or late > _LATE_READS:
+        if not follow or unframer.over or late > reads:
             return
         await asyncio.sleep(again.next())
 
@@ -92,7 +97,7 @@ async def read_reports(cluster: Cluster, pod: str, over: Callable[[], bool]) -> 
     """
     again = Backoff(_SOONEST, _LATEST)
     tail, reader, late = _Tail(cluster, "taskmaster"), ReportReader(), 0
-    while late <= 2 * _LATE_READS:
+    while late <= _SURE_READS:
         was_over = over()
         try:
             async with contextlib.aclosing(tail.read(pod, follow=True)) as pieces:
@@ -110,6 +115,6 @@ async def read_reports(cluster: Cluster, pod: str, over: Callable[[], bool]) -> 
         await asyncio.sleep(again.next())
 
 
-def _has_ended(pod: Pod | None, container: str) -> bool:
+def _end_of(pod: Pod | None, container: str) -> ContainerStateTerminated | None:
     status = status_of(pod, container) if pod is not None else None
-    return status is not None and status.state is not None and status.state.terminated is not None
+    return status.state.terminated if status is not None and status.state is not None else None
