@@ -11,8 +11,9 @@ from tests.backends.kubernetes.attempts import KEY, SITE
 from tests.backends.kubernetes.fake_api import status
 from tests.backends.kubernetes.world import TIME, World, metadata, settle, world
 
+from tesk.backends.kubernetes import following as following_module
 from tesk.backends.kubernetes.errors import Unreachable
-from tesk.backends.kubernetes.following import read_stream
+from tesk.backends.kubernetes.following import _LATE_READS, read_stream
 from tesk.backends.kubernetes.labels import STEP, selector_of
 
 JOB = f"{KEY.task}-ex-00"
@@ -87,6 +88,19 @@ async def test_what_comes_to_the_log_after_the_end_is_waited_for() -> None:
         made.world.late_logs[f"{JOB}-pod"] = b"O one\nO two\n" + RECORD
         made.expected = False
         made.world.ended(JOB, "executor", log=b"O one\n")
+        assert await made.over() == b"one\ntwo\n"
+
+
+async def test_the_record_of_a_launcher_that_came_to_its_end_is_waited_for_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(following_module, "_SOONEST", 0.05)
+    monkeypatch.setattr(following_module, "_LATEST", 0.05)
+    message = f'{{"exit_code":0,"start":"{TIME}","end":"{TIME}"}}'
+    async with following() as made:
+        made.world.ended(JOB, "executor", message=message, log=b"O one\n")
+        await settle(lambda: sum(one.path.endswith("/log") for one in made.world.api.asked) > _LATE_READS + 2)
+        made.world.logs[f"{JOB}-pod"] = b"O one\nO two\n" + RECORD
         assert await made.over() == b"one\ntwo\n"
 
 
