@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -100,6 +102,23 @@ async def test_reports_are_read_in_the_log_and_all_is_removed_after_the_last() -
         await made.backend.forget(KEY)
         await settle(lambda: not cluster.objects)
         assert cluster.done("DELETE") == [f"DELETE configmaps {KEY.task}", f"DELETE pods {KEY.task}"]
+
+
+async def test_what_has_ended_stays_while_somebody_follows_its_streams() -> None:
+    async with world() as cluster, pods(cluster) as made:
+        await offered(made)
+        tell(cluster, RUNNING, COMPLETE)
+        put_pod(cluster)
+        await settle(lambda: made.states()[-1:] == [State.COMPLETE])
+        async with contextlib.aclosing(made.backend.logs(KEY, 0, "stdout", follow=True)) as pieces:
+            reading = asyncio.ensure_future(anext(pieces, None))
+            await asyncio.sleep(0.1)
+            await made.backend.forget(KEY)
+            await asyncio.sleep(0.3)
+            assert cluster.names("pods") == [KEY.task]
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        await settle(lambda: not cluster.objects)
 
 
 async def test_a_server_that_comes_back_hears_the_newest_report_alone() -> None:

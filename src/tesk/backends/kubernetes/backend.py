@@ -52,6 +52,8 @@ _AT_ONCE = 16
 _FIRST_LOOK_SECONDS = 60.0
 _LOOK_AGAIN, _LOOK_SELDOM = 0.2, 2.0
 _PLAN_ALONE_SECONDS = 60.0
+_READERS_SECONDS = 60.0
+"""How long somebody who follows a stream may hold up the removal of what has ended."""
 
 
 class KubernetesBackend:
@@ -216,8 +218,14 @@ class KubernetesBackend:
             labels, container = {**labels, STEP: "taskmaster"}, container_name(executor)
         else:
             labels, container = {**labels, STEP: "executor", EXECUTOR: str(executor)}, "executor"
-        async for data in read_stream(self._cluster, labels, container, stream, follow=follow, expected=expected):
-            yield data
+        if held is not None:
+            held.readers += 1
+        try:
+            async for data in read_stream(self._cluster, labels, container, stream, follow=follow, expected=expected):
+                yield data
+        finally:
+            if held is not None:
+                held.readers -= 1
 
     def _begin(self, held: Held, work: Callable[..., Coroutine[None, None, None]], *args: object) -> None:
         """Do `work` about an attempt, after what is done about it now has ended."""
@@ -397,6 +405,9 @@ class KubernetesBackend:
                 async with asyncio.timeout(None if due is None else max(0.0, due - time.monotonic())):
                     await self._swept.wait()
             for key in [key for key, moment in self._sweep.items() if moment <= time.monotonic()]:
+                if (held := self._held.get(key)) is not None and held.is_read(time.monotonic() + _READERS_SECONDS):
+                    self._sweep[key] = time.monotonic() + _LOOK_SELDOM
+                    continue
                 try:
                     async with self._places:
                         left = await self._remove_some(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 
 from tesk.backends.base import AttemptKey
@@ -18,7 +19,7 @@ class Held:
 
     `reported`: its taskmaster has told something. `waits` are the reasons to wait that its user is told of for good,
     `waiting` is the present one until the taskmaster reports. `work` is what is being done about it here: made and
-    followed, or removed. `moved` is set, and made anew, when something of it changed.
+    followed, or removed. `readers` follow its streams now. `moved` is set, and made anew, when something of it changed.
     """
 
     key: AttemptKey
@@ -29,6 +30,8 @@ class Held:
     work: asyncio.Task[None] | None = None
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     leaving: bool = False
+    readers: int = 0
+    kept_until: float | None = None
 
     @property
     def ended(self) -> bool:
@@ -40,6 +43,13 @@ class Held:
         if report is None or report.state in (State.QUEUED, State.INITIALIZING):
             return False
         return len(report.executors) >= executor
+
+    def is_read(self, until: float) -> bool:
+        """Whether somebody still reads its streams; from the first time this is asked, `until` then at most."""
+        if not self.readers:
+            return False
+        self.kept_until = until if self.kept_until is None else self.kept_until
+        return time.monotonic() < self.kept_until
 
     def wake(self) -> None:
         self.moved.set()
