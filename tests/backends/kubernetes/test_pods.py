@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.backends.kubernetes.attempts import KEY, MINIMAL, REPORT
-from tests.backends.kubernetes.test_backend import OPTIONS, Served, put_plan, served
+from tests.backends.kubernetes.test_backend import OPTIONS, Served, put_job, put_plan, put_report, served
 from tests.backends.kubernetes.world import TIME, World, metadata, settle, world
 
 from tesk.backends.base import Attempt
@@ -129,6 +129,27 @@ async def test_a_server_that_comes_back_hears_the_newest_report_alone() -> None:
         async with pods(cluster) as made:
             assert await made.backend.attempts() == {KEY}
             await settle(lambda: made.states() == [State.COMPLETE])
+
+
+async def test_a_pod_is_carried_to_its_end_where_new_attempts_are_jobs() -> None:
+    async with world() as cluster:
+        put_plan(cluster)
+        tell(cluster, RUNNING)
+        put_pod(cluster)
+        async with pods(cluster, layout="jobs") as made:
+            await settle(lambda: made.states() == [State.INITIALIZING, State.RUNNING])
+            tell(cluster, RUNNING, COMPLETE)
+            await settle(lambda: made.states()[-1:] == [State.COMPLETE])
+
+
+async def test_a_job_is_carried_to_its_end_where_new_attempts_are_pods() -> None:
+    async with world() as cluster:
+        put_plan(cluster)
+        put_job(cluster)
+        put_report(cluster, RUNNING)
+        async with pods(cluster) as made:
+            put_report(cluster, COMPLETE)
+            await settle(lambda: made.states()[-1:] == [State.COMPLETE])
 
 
 async def test_the_last_line_may_come_after_the_end_of_the_container() -> None:

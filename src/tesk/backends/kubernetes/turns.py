@@ -63,7 +63,7 @@ class Turn:
     async def end(self) -> tuple[LauncherEnd, tuple[str, str]]:
         """How the command ended, and the excerpts of stdout and stderr. Raises ControlLost."""
         while True:
-            _, said, rest = self._parts()
+            said, rest = self._parts()
             found = read_end(said.decode("utf-8", "replace")) if said else None
             if found is not None and found.streams is not None:
                 return found, found.streams
@@ -71,18 +71,11 @@ class Turn:
                 return found, streams
             await self._more()
 
-    def close(self) -> None:
-        """Let go: a launcher that still waits or runs ends."""
-        with contextlib.suppress(OSError):
-            asyncio.get_running_loop().remove_reader(self._end)
-            os.close(self._end)
-            os.close(self._go)
-
-    def _parts(self) -> tuple[bytes, bytes, bytes]:
-        """The greeting, the end, and the record, as far as they have come."""
-        greeting, _, rest = self._heard.partition(b"\n")
+    def _parts(self) -> tuple[bytes, bytes]:
+        """The end and the record behind the greeting, as far as they have come."""
+        _, _, rest = self._heard.partition(b"\n")
         said, newline, record = rest.partition(b"\n")
-        return greeting, said if newline else b"", record
+        return said if newline else b"", record
 
     def _say(self, order: bytes) -> None:
         with contextlib.suppress(BlockingIOError):  # full of orders that nobody took: it is gone
