@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
-from lightkube.models.core_v1 import ContainerStateTerminated
 from lightkube.resources.core_v1 import Pod
 
 from tesk.backends.kubernetes.cluster import Cluster, Selector
 from tesk.backends.kubernetes.errors import Gone, Refused, Unreachable
 from tesk.backends.kubernetes.pace import Backoff
-from tesk.backends.kubernetes.pod_facts import age, status_of
+from tesk.backends.kubernetes.pod_facts import age, state_of
 from tesk.backends.kubernetes.report_lines import ReportReader
 from tesk.backends.kubernetes.streams import StreamName, Unframer, read_end
 from tesk.taskmaster.report import Report
@@ -77,7 +76,8 @@ async def read_stream(
                     again.renew()
                     if data := unframer.feed(fresh):
                         yield data
-            end = _end_of(pod, container)
+            state = state_of(pod, container)
+            end = state.terminated if state is not None else None
             late += end is not None
             reads = _SURE_READS if end is not None and read_end(end.message or "") is not None else _LATE_READS
         except Gone:
@@ -113,8 +113,3 @@ async def read_reports(cluster: Cluster, pod: str, over: Callable[[], bool]) -> 
         except Unreachable:
             pass
         await asyncio.sleep(again.next())
-
-
-def _end_of(pod: Pod | None, container: str) -> ContainerStateTerminated | None:
-    status = status_of(pod, container) if pod is not None else None
-    return status.state.terminated if status is not None and status.state is not None else None

@@ -120,8 +120,8 @@ def read_moves(directory: Path) -> tuple[Plan, StorageSettings]:
 def read_pod(directory: Path) -> PodHandout:
     """What the taskmaster of a pod needs of `read_attempt`, and no more. Raises ValueError as that does."""
     with _told(directory):
-        plan, storage = read_moves(directory)
-        options = _json(directory / SITE)["kubernetes"]
+        plan, site = _plan(directory, _json(directory / ABOUT)["parts"]), _json(directory / SITE)
+        options, storage = site["kubernetes"], StorageSettings.from_data(site["storage"])
         return PodHandout(plan, storage, options["log_bytes"], longest_run(plan, options["max_runtime"]))
 
 

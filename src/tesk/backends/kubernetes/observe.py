@@ -22,7 +22,7 @@ from lightkube.models.core_v1 import (
 
 from tesk.backends.kubernetes.losses import own_fault, taken, told_by_events
 from tesk.backends.kubernetes.observation import Ended, Lost, Observation, Waiting
-from tesk.backends.kubernetes.pod_facts import EPOCH, age, node_of, status_of
+from tesk.backends.kubernetes.pod_facts import EPOCH, age, node_of, state_of, status_of
 from tesk.backends.kubernetes.sentences import ran_too_long
 from tesk.backends.kubernetes.waiting import init_failure, pod_waits, unmade_pod_waits
 from tesk.backends.kubernetes.words import plain, stamp
@@ -121,8 +121,7 @@ class _Look:
         return dataclasses.replace(seen, waiting=pod_waits(self.pod, self.name, self.claim, self.events))
 
     def state(self) -> ContainerState | None:
-        status = status_of(self.pod, self.name)
-        return status.state if status is not None else None
+        return state_of(self.pod, self.name)
 
     def terminated(self) -> ContainerStateTerminated | None:
         """The main container's end, if it is known."""

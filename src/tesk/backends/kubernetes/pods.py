@@ -154,7 +154,6 @@ def executor_pod(owner: Owner, plan: Plan, options: KubernetesOptions, index: in
         security=security.container,
         mount=launcher,
     )
-    account = plan.parameters.get("service_account") or options.executor_service_account
     return _pod(
         options,
         plan,
@@ -164,7 +163,7 @@ def executor_pod(owner: Owner, plan: Plan, options: KubernetesOptions, index: in
         restartPolicy="Never",
         # A Job's own deadline would count the time in the queue, and would take the pod away with its log.
         activeDeadlineSeconds=longest_run(plan, options.max_runtime),
-        serviceAccountName=account or None,
+        serviceAccountName=_account(plan, options),
         automountServiceAccountToken=False,
         securityContext=security.pod,
         terminationGracePeriodSeconds=_EXECUTOR_GRACE,
@@ -202,14 +201,13 @@ def task_pod(owner: Owner, plan: Plan, options: KubernetesOptions) -> PodSpec:
     volumes += [_claim_volume(name, one.pvc, read_only=one.read_only) for name, one in files]
     if options.executor_secret is not None:
         volumes.append(_secret_volume(options.executor_secret))
-    account = plan.parameters.get("service_account") or options.executor_service_account
     return _pod(
         options,
         plan,
         containers=[taskmaster, *(_turn(plan, options, index, others) for index in range(len(plan.executors)))],
         volumes=volumes,
         restartPolicy="Never",
-        serviceAccountName=account or None,
+        serviceAccountName=_account(plan, options),
         automountServiceAccountToken=False,
         securityContext=pod_security,
         terminationGracePeriodSeconds=_EXECUTOR_GRACE,
@@ -300,6 +298,11 @@ def _launcher_container(options: KubernetesOptions, place: str) -> Container:
         securityContext=own_security(options).container,
         volumeMounts=[VolumeMount(name="launcher", mountPath=place)],
     )
+
+
+def _account(plan: Plan, options: KubernetesOptions) -> str | None:
+    """The service account of executors: the task's own choice, else the site's."""
+    return plan.parameters.get("service_account") or options.executor_service_account or None
 
 
 def _pod(options: KubernetesOptions, plan: Plan | None = None, **fields: Any) -> PodSpec:

@@ -10,7 +10,7 @@ from lightkube.models.core_v1 import Event, Pod
 from tesk.backends.kubernetes.names import container_name
 from tesk.backends.kubernetes.observation import Waiting
 from tesk.backends.kubernetes.observe import NOT_STARTED, observe_pod
-from tesk.backends.kubernetes.pod_facts import status_of
+from tesk.backends.kubernetes.pod_facts import state_of
 from tesk.backends.kubernetes.waiting import pulls_for
 from tesk.backends.kubernetes.words import stamp
 from tesk.taskmaster.report import ExecutorEnd
@@ -54,8 +54,7 @@ def evicted_end(pod: Pod | None, index: int) -> ExecutorEnd | None:
 
     Where the kubelet has not told that end yet, it is now.
     """
-    status = status_of(pod, container_name(index)) if pod is not None else None
-    state = status.state if status is not None else None
+    state = state_of(pod, container_name(index))
     ran = (state.terminated or state.running) if state is not None else None
     if ran is None or ran.startedAt is None:
         return None
