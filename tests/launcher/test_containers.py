@@ -207,23 +207,3 @@ def test_stop_is_heard(shell: Containers) -> None:
         # The shell may say of its sleep, too, that it was terminated.
         assert b"O stopped\n" in process.stdout.readlines()
     assert process.returncode == 3
-
-
-@pytest.mark.slow
-def test_a_hundred_mebibytes_pass_about_as_quickly_as_without_it(launcher: Path, tmp_path: Path) -> None:
-    containers = Containers(load_busybox(tmp_path), launcher, tmp_path)
-    data = tmp_path / "data"
-    with data.open("wb") as file:
-        for _ in range(100):
-            file.write(os.urandom(1 << 20))
-    options = [f"--volume={launcher}:/.tesk/launcher:ro", f"--volume={data}:/data:ro"]
-
-    def seconds(*command: str) -> float:
-        started = time.monotonic()
-        subprocess.run(containers.argv(command, options), stdout=subprocess.DEVNULL, check=True)
-        return time.monotonic() - started
-
-    plain = min(seconds("cat", "/data") for _ in range(3))
-    through = min(seconds("/.tesk/launcher", "--", "cat", "/data") for _ in range(3))
-    print(f"100 MiB: {plain:.2f} s plain, {through:.2f} s through the launcher")
-    assert through < 2 * plain + 2

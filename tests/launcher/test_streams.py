@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import resource
 import subprocess
 import time
 from pathlib import Path
@@ -108,6 +109,26 @@ def test_a_slow_reader_gets_everything(run: Runner) -> None:
     data.update(ran.stdout)
     assert data.hexdigest() == hashlib.md5(b"abcdefg\n" * 100_000).hexdigest()
     assert ran.stderr == b"1234\n" * 40_000
+
+
+def test_a_hundred_mebibytes_cost_little_more_than_without_it(launcher: Path, tmp_path: Path) -> None:
+    """In processor time: how long it takes is for a machine that does nothing else."""
+    data = tmp_path / "data"
+    data.write_bytes(os.urandom(1 << 20) * 100)
+
+    def cost(*argv: str | Path) -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            while os.read(process.stdout.fileno(), 1 << 16):
+                pass
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+    plain = min(cost("cat", data) for _ in range(3))
+    through = min(cost(launcher, "--", "cat", data) for _ in range(3))
+    print(f"100 MiB: {plain:.3f} s of processor plain, {through:.3f} s through the launcher")
+    assert through < 5 * plain + 0.2
 
 
 def test_a_reader_that_goes_away_does_not_end_the_command(run: Runner, tmp_path: Path) -> None:
