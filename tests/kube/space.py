@@ -149,6 +149,9 @@ class Space:
             for one in objects
             if not _OURS.items() <= one["metadata"].get("labels", {}).items()
             and (one["kind"], one["metadata"]["name"]) != ("ConfigMap", "kube-root-ca.crt")
+            and not (
+                one["kind"] == "Secret" and one["metadata"]["name"].startswith("tesk-reports-")
+            )  # the server's own
         )
 
     def _metadata(self, name: str) -> dict[str, Any]:

@@ -185,6 +185,16 @@ class KubernetesConfig(Section):
         description="Where scratch lies in layout pod: on the node's own disk (an emptyDir), or on a volume of"
         " storage_class that goes with the pod.",
     )
+    report_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        0,
+        description="In layout pod: the TCP port on which the server takes the reports of pods, which it else reads in"
+        " their logs; 0: any that is free. null: none.",
+    )
+    report_host: str = Field(
+        "",
+        description="The name or address by which pods reach that port; empty: that of this machine's way to the"
+        " cluster.",
+    )
     image_pull_policy: PullPolicy = Field("IfNotPresent", description="When nodes pull images, also those of tasks.")
     image_pull_secrets: Names = Field((), description="Secrets with the credentials of image registries.")
     storage_class: Named = Field("", description="The class of scratch volumes; empty: the cluster's default.")

@@ -132,7 +132,8 @@ async def _backend(
     if not options.instance:  # servers of one store are one installation, and no others
         store = hashlib.sha256(b"instance" + secret).hexdigest()[:8]
         options = dataclasses.replace(options, instance=f"tesk-{store}")
-    return KubernetesBackend(options, config.storage_settings)
+    reports = hashlib.sha256(b"reports" + secret).digest()
+    return KubernetesBackend(options, config.storage_settings, report_secret=reports)
 
 
 def _local_options(config: Config) -> LocalOptions:

@@ -23,6 +23,7 @@ from tesk.backends.kubernetes.options import (
     FileVolume,
     KubernetesOptions,
     Minimums,
+    ReportPlace,
     Requirements,
     SecretMount,
     Toleration,
@@ -110,6 +111,7 @@ EVERYTHING = KubernetesOptions(
     ),
     log_bytes=1000,
     minimums=Minimums(cpu_millicores=50),
+    reports=ReportPlace("10.1.2.3", 8001, "tesk-reports-0123456789"),
 )
 
 ODD = Plan(

@@ -57,8 +57,10 @@ class Served:
 
 
 @asynccontextmanager
-async def served(cluster: World, options: KubernetesOptions = OPTIONS) -> AsyncIterator[Served]:
-    made = Served(KubernetesBackend(options, STORAGE, lambda _: cluster.api.cluster()), cluster)
+async def served(
+    cluster: World, options: KubernetesOptions = OPTIONS, report_secret: bytes = b""
+) -> AsyncIterator[Served]:
+    made = Served(KubernetesBackend(options, STORAGE, lambda _: cluster.api.cluster(), report_secret), cluster)
     await made.backend.start(lambda key, report: made.told.append((key, report)), made.note_freed)
     try:
         yield made

@@ -10,6 +10,7 @@ from tests.backends.kubernetes.attempts import KEY, OWNER, SITE, STORAGE
 
 from tesk.backends.kubernetes import filing
 from tesk.backends.kubernetes.handout import make_plan_config_maps
+from tesk.backends.kubernetes.options import KubernetesOptions
 from tesk.backends.kubernetes.pods import OWNER_FILE
 from tesk.backends.kubernetes.result import FilerResult, read_result, result_line
 from tesk.filer import StageOut
@@ -34,9 +35,9 @@ def test_a_result_that_was_cut_anywhere_is_none() -> None:
     assert not [end for end in range(len(log)) if read_result(log[:end]) is not None]
 
 
-def attempt(directory: Path, plan: Plan, storage: StorageSettings = STORAGE) -> Path:
+def attempt(directory: Path, plan: Plan, storage: StorageSettings = STORAGE, site: KubernetesOptions = SITE) -> Path:
     """What a filer's pod finds."""
-    for one in make_plan_config_maps(KEY, plan, SITE, storage):
+    for one in make_plan_config_maps(KEY, plan, site, storage):
         files = {**(one.data or {}), **(one.binaryData or {})}
         for name, text in files.items():
             data = base64.b64decode(text) if name in (one.binaryData or {}) else text.encode()

@@ -42,7 +42,7 @@ def test_only_server_and_taskmaster_are_bound_to_a_role() -> None:
 
 def test_nobody_reads_secrets_and_only_what_runs_steps_makes_claims() -> None:
     allowed = [(one.resource, verb) for one in (*SERVER_RULES, *TASKMASTER_RULES) for verb in one.verbs]
-    assert "secrets" not in {resource for resource, _ in allowed}
+    assert [verb for resource, verb in allowed if resource == "secrets"] == ["create"]
     assert ("persistentvolumeclaims", "create") not in [
         (one.resource, verb) for one in SERVER_RULES for verb in one.verbs
     ]
@@ -59,6 +59,20 @@ def test_the_service_finds_the_server_and_no_pod_of_a_task() -> None:
     assert service["spec"]["selector"].items() <= labels.items()
     task = {"app.kubernetes.io/managed-by": "tesk", "app.kubernetes.io/instance": "lab", "tesk/task": "task-1"}
     assert not service["spec"]["selector"].items() <= task.items()
+
+
+def test_pods_of_tasks_reach_the_server_to_report_and_no_more() -> None:
+    (policy,), (deployment,) = made("NetworkPolicy"), made("Deployment")
+    reach = {
+        one["from"][0]["podSelector"]["matchExpressions"][0]["operator"]: one["ports"]
+        for one in policy["spec"]["ingress"]
+    }
+    assert reach == {"DoesNotExist": [{"port": "http"}], "Exists": [{"port": "reports"}]}
+    ports = {
+        one["name"]: one["containerPort"] for one in deployment["spec"]["template"]["spec"]["containers"][0]["ports"]
+    }
+    (settings,) = [one["data"]["tesk.yaml"] for one in make_manifests(LAB) if one["kind"] == "ConfigMap"]
+    assert yaml.safe_load(settings)["kubernetes"]["report_port"] == ports["reports"] != ports["http"]
 
 
 def test_the_server_runs_alone_without_root_on_a_read_only_root() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -13,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.backends.kubernetes.attempts import STORAGE
+from tests.backends.kubernetes.attempts import KEY, SITE, STORAGE
 from tests.backends.kubernetes.test_filing import attempt
+from tests.backends.kubernetes.test_pushing import SECRET, Heard, listening
 from tests.launcher.compiler import build_launcher
 
-from tesk.backends.kubernetes.mounted import SCRATCH_TREE
+from tesk.backends.kubernetes.mounted import REPORT_KEY_FILE, SCRATCH_TREE
 from tesk.backends.kubernetes.names import container_name
+from tesk.backends.kubernetes.options import KubernetesOptions, ReportPlace
 from tesk.backends.kubernetes.report_lines import ReportReader
 from tesk.plan.model import Delivery, ExecutorPlan, Mount, Plan, Transfer
 from tesk.taskmaster.report import Report
@@ -38,14 +42,15 @@ sys.exit(main(*map(Path, sys.argv[1:])))
 class Pod:
     """The processes of one pod. Executors find scratch under its own path, since nothing is mounted."""
 
-    def __init__(self, directory: Path, plan: Plan, launcher: Path) -> None:
+    def __init__(self, directory: Path, plan: Plan, launcher: Path, site: KubernetesOptions = SITE) -> None:
         self.launcher = launcher
         self.control = directory / "control"
         self.volume = directory / "volume"
         handed = directory / "attempt"
         for one in (self.control, self.volume, handed):
             one.mkdir()
-        attempt(handed, plan, storage=self.storage(directory))
+        attempt(handed, plan, storage=self.storage(directory), site=site)
+        (handed / REPORT_KEY_FILE).write_bytes(SECRET)
         made = [word for one in plan.mounts for word in ("--dir", f"{self.scratch}{one.path}")]
         argv = [launcher, "--hold", self.control, str(len(plan.executors)), *made]
         program = [sys.executable, "-c", PROGRAM, handed, self.control, self.scratch]
@@ -83,20 +88,20 @@ class Pod:
         return reader.newest
 
 
+Begin = Callable[..., Pod]
+
+
 @pytest.fixture
-def pod(tmp_path: Path) -> Iterator[Callable[[Plan], Pod]]:
+def pod(tmp_path: Path) -> Iterator[Begin]:
     launcher = build_launcher()
     with contextlib.ExitStack() as made:
 
-        def begin(plan: Plan) -> Pod:
-            pod = Pod(tmp_path, plan, launcher)
+        def begin(plan: Plan, **site: Any) -> Pod:
+            pod = Pod(tmp_path, plan, launcher, dataclasses.replace(SITE, **site))
             made.enter_context(pod.processes)
             return pod
 
         yield begin
-
-
-Begin = Callable[[Plan], Pod]
 
 
 def shell(*scripts: str, **fields: Any) -> Plan:
@@ -132,6 +137,26 @@ def test_inputs_come_executors_take_turns_and_outputs_leave(pod: Begin, tmp_path
     assert [one.wait(SOON) for one in executors] == [0, 0]
     assert begun.taskmaster.returncode == 0
     assert report.metadata["peak_memory_bytes"]
+
+
+async def test_its_reports_are_sent_too_and_the_server_has_the_last_before_it_ends(pod: Begin) -> None:
+    heard = Heard()
+    async with listening(heard, secret=SECRET) as port:
+        begun = pod(shell("true", "exit 3"), reports=ReportPlace("127.0.0.1", port, "any"))
+        executors = [begun.executor(0), begun.executor(1)]
+        while begun.taskmaster.poll() is None:
+            await asyncio.sleep(0.01)
+        assert begun.report() == heard.reports[-1][1]
+    states = [report.state for _, report, _ in heard.reports]
+    assert (states[0], states[-1]) == (State.INITIALIZING, State.EXECUTOR_ERROR)
+    assert {key for key, _, _ in heard.reports} == {KEY}
+    assert [one.wait(SOON) for one in executors] == [0, 3]
+
+
+def test_a_server_that_is_not_there_is_not_waited_for(pod: Begin) -> None:
+    begun = pod(shell("true"), reports=ReportPlace("127.0.0.1", 1, "any"))
+    begun.executor(0)
+    assert begun.report().state is State.COMPLETE
 
 
 def test_those_after_a_failed_one_never_start_and_end_by_themselves(pod: Begin) -> None:

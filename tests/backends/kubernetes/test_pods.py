@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.backends.kubernetes.attempts import KEY, MINIMAL, REPORT
+from tests.backends.kubernetes.fake_api import status
 from tests.backends.kubernetes.test_backend import OPTIONS, Served, put_job, put_plan, put_report, served
 from tests.backends.kubernetes.world import TIME, World, metadata, settle, world
 
 from tesk.backends.base import Attempt
 from tesk.backends.kubernetes import backend as backend_module
 from tesk.backends.kubernetes import following
+from tesk.backends.kubernetes.mounted import read_pod
+from tesk.backends.kubernetes.pushing import Pusher
 from tesk.backends.kubernetes.report_lines import ReportWriter
 from tesk.taskmaster.report import Report
 from tesk.tes.states import State
@@ -36,9 +41,42 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def pods(cluster: World, **options: Any) -> AsyncIterator[Served]:
-    async with served(cluster, dataclasses.replace(PODS, **options)) as made:
+async def pods(cluster: World, report_secret: bytes = b"", **options: Any) -> AsyncIterator[Served]:
+    async with served(cluster, dataclasses.replace(PODS, **options), report_secret) as made:
         yield made
+
+
+@asynccontextmanager
+async def listening(cluster: World, **options: Any) -> AsyncIterator[Served]:
+    """A server to which pods send their reports."""
+    async with pods(cluster, b"k" * 32, report_host="127.0.0.1", **options) as made:
+        yield made
+
+
+@asynccontextmanager
+async def calling(cluster: World, directory: Path) -> AsyncIterator[Callable[[Report], None]]:
+    """What the taskmaster of the pod does with what it finds: a function that tells a report, in the log, too."""
+    for name, text in cluster.objects["configmaps", KEY.task]["data"].items():
+        (directory / name).write_text(text)
+    for name, text in cluster.objects["configmaps", KEY.task]["binaryData"].items():
+        (directory / name).write_bytes(base64.b64decode(text))
+    for source in cluster.objects["pods", KEY.task]["spec"]["volumes"][0]["projected"]["sources"]:
+        if "secret" in source:
+            ((name, text),) = cluster.objects["secrets", source["secret"]["name"]]["data"].items()
+            (directory / name).write_bytes(base64.b64decode(text))
+    server = read_pod(directory).server
+    assert server is not None
+    pusher, writer = Pusher(server.host, server.port, server.greeting), ReportWriter()
+
+    def tell(report: Report) -> None:
+        line = writer.line(report)
+        cluster.logs[KEY.task] = cluster.logs.get(KEY.task, b"") + line
+        pusher.tell(line)
+
+    try:
+        yield tell
+    finally:
+        await pusher.close()
 
 
 async def offered(made: Served) -> None:
@@ -56,7 +94,7 @@ def put_pod(cluster: World, taskmaster: Any = RUNS, executor: Any = RUNS, **stat
         for name, state in states.items()
     ]
     containers = [{"name": name} for name in states]
-    spec = {"containers": containers, "nodeName": "node-1", "restartPolicy": "Never"}
+    spec = {**there.get("spec", {}), "containers": containers, "nodeName": "node-1", "restartPolicy": "Never"}
     cluster.put(
         "pods", {**there, "spec": spec, "status": {"phase": "Running", "containerStatuses": statuses, **status}}
     )
@@ -102,6 +140,72 @@ async def test_reports_are_read_in_the_log_and_all_is_removed_after_the_last() -
         await made.backend.forget(KEY)
         await settle(lambda: not cluster.objects)
         assert cluster.done("DELETE") == [f"DELETE configmaps {KEY.task}", f"DELETE pods {KEY.task}"]
+
+
+async def test_reports_that_are_sent_are_taken_at_once_and_no_log_is_read(tmp_path: Path) -> None:
+    async with world() as cluster, listening(cluster) as made:
+        await offered(made)
+        async with calling(cluster, tmp_path) as tell:
+            tell(RUNNING)
+            await settle(lambda: made.states() == [State.RUNNING])
+            put_pod(cluster)  # only now the kubelet says that it runs
+            await asyncio.sleep(0.2)
+            tell(REPORT)
+            tell(COMPLETE)
+        await settle(lambda: made.states()[-1:] == [State.COMPLETE])
+        assert made.last() == COMPLETE
+        assert not any(one.path.endswith("/log") for one in cluster.api.asked)
+        await made.backend.forget(KEY)
+        await settle(lambda: cluster.names("pods") == cluster.names("configmaps") == [])
+
+
+async def test_what_the_log_told_already_is_not_told_again_by_what_is_sent(tmp_path: Path) -> None:
+    async with world() as cluster, listening(cluster) as made:
+        await offered(made)
+        tell_log = cluster.logs
+        tell_log[KEY.task] = log((RUNNING, REPORT))
+        put_pod(cluster)
+        await settle(lambda: made.states()[-1:] == [State.RUNNING] and made.last() == REPORT)
+        tell_log[KEY.task] = b""
+        before = len(made.told)
+        async with calling(cluster, tmp_path) as tell:
+            tell(RUNNING)
+            tell(REPORT)
+            tell(COMPLETE)
+        await settle(lambda: made.states()[before:] == [State.COMPLETE])
+
+
+async def test_a_taskmaster_that_hangs_up_is_read_in_its_log(tmp_path: Path) -> None:
+    async with world() as cluster, listening(cluster) as made:
+        await offered(made)
+        async with calling(cluster, tmp_path) as tell:
+            tell(RUNNING)
+            await settle(lambda: made.states() == [State.RUNNING])
+            put_pod(cluster)
+        tell_log = cluster.logs
+        tell_log[KEY.task] += log((RUNNING, COMPLETE)).split(b"\n", 1)[1]
+        await settle(lambda: made.states() == [State.RUNNING, State.COMPLETE])
+
+
+async def test_a_server_that_may_make_no_secret_reads_logs() -> None:
+    async with world() as cluster:
+        cluster.refusals["POST", "secrets"] = status(403, "Forbidden"), 403
+        async with listening(cluster) as made:
+            await offered(made)
+            tell(cluster, RUNNING, COMPLETE)
+            put_pod(cluster)
+            await settle(lambda: made.states()[-1:] == [State.COMPLETE])
+
+
+async def test_a_server_that_comes_back_finds_its_secret() -> None:
+    async with world() as cluster:
+        async with listening(cluster):
+            made = cluster.names("secrets")
+        async with listening(cluster) as again:
+            assert cluster.names("secrets") == made != []
+            await offered(again)
+            sources = cluster.objects["pods", KEY.task]["spec"]["volumes"][0]["projected"]["sources"]
+            assert sources[-1]["secret"]["name"] == made[0]
 
 
 async def test_what_has_ended_stays_while_somebody_follows_its_streams() -> None:

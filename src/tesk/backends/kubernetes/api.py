@@ -20,6 +20,7 @@ from lightkube.models.meta_v1 import ObjectMeta, Status
 
 from tesk.backends.kubernetes.account import CONNECT_SECONDS, SILENCE_SECONDS
 from tesk.backends.kubernetes.errors import ClusterError, Expired, Gone, Refused, Unreachable
+from tesk.backends.kubernetes.keepalive import KEEPALIVE
 from tesk.backends.kubernetes.pace import Deadline, Pace
 
 __all__ = ["Api", "Call", "Kind", "Listed", "decode", "kind_of", "path_of"]
@@ -30,12 +31,6 @@ _LONGEST_TRY = 30.0
 _LONGEST_OPENING = 20.0
 _LONGEST_SENTENCE = 1000
 _START_SECONDS = 20.0
-_KEEPALIVE = (
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-)
 
 
 class Kind(Protocol):
@@ -257,5 +252,5 @@ def _keep_alive(answer: httpx2.Response) -> None:
     stream = answer.extensions.get("network_stream")
     raw = stream.get_extra_info("socket") if stream is not None else None
     if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
-        for option in _KEEPALIVE:
+        for option in KEEPALIVE:
             raw.setsockopt(*option)

@@ -31,8 +31,10 @@ from tesk.backends.kubernetes.pace import Backoff
 from tesk.backends.kubernetes.patience import Patience
 from tesk.backends.kubernetes.pod_facts import uid_of
 from tesk.backends.kubernetes.pod_follower import PodFollower
+from tesk.backends.kubernetes.pushing import ReportListener
 from tesk.backends.kubernetes.refusals import refused
 from tesk.backends.kubernetes.report_map import read_report
+from tesk.backends.kubernetes.report_place import open_reports
 from tesk.backends.kubernetes.resources import minimums
 from tesk.backends.kubernetes.stuck import is_stuck
 from tesk.backends.kubernetes.trimmed import trim_event, trim_job, trim_pod
@@ -59,7 +61,9 @@ _READERS_SECONDS = 60.0
 class KubernetesBackend:
     """A `Backend` of tesk.backends.base on one namespace of a cluster.
 
-    Attempts go on while no server runs. `max_active` attempts that have not ended are held at once.
+    Attempts go on while no server runs. `max_active` attempts that have not ended are held at once. Pods send their
+    reports, signed with `report_secret`, where it is given and there is a way to this process; else they are read in
+    their logs.
     """
 
     def __init__(
@@ -67,8 +71,10 @@ class KubernetesBackend:
         options: KubernetesOptions,
         storage: StorageSettings,
         connect: Callable[[KubernetesOptions], Cluster] = Cluster.of_site,
+        report_secret: bytes = b"",
     ) -> None:
         self._options = options
+        self._report_secret = report_secret
         self._storage = storage
         self._connect = connect
         self._held: dict[AttemptKey, Held] = {}
@@ -126,7 +132,16 @@ class KubernetesBackend:
                 if (key := key_of(metadata.labels)) is not None:
                     self._held.setdefault(key, Held(key))
             await self._find_minimums()
+            if self._options.layout == "pod" and self._report_secret:
+                await self._listen(opening)
             self._opened = opening.pop_all()
+
+    async def _listen(self, opening: contextlib.AsyncExitStack) -> None:
+        """Have pods send their reports, if that can be."""
+        listener = ReportListener(self._report_secret, self)
+        place = await open_reports(self._cluster, self._options, self._report_secret, listener)
+        opening.callback(listener.close)
+        self._options = dataclasses.replace(self._options, reports=place)
 
     async def stop(self) -> None:
         """Look no more; what runs goes on."""
@@ -432,9 +447,22 @@ class KubernetesBackend:
         if held.ended and not before:
             self._freed()
 
-    def take(self, key: AttemptKey, report: Report) -> None:
-        """A report of a taskmaster."""
+    def called(self, key: AttemptKey, *, calls: bool) -> bool:
+        """The taskmaster of a pod calls, or has hung up: then its log tells the rest. False for one not held here."""
+        held = self._held.get(key)
+        if held is None:
+            return False
+        held.calls = calls
+        held.wake()
+        return True
+
+    def take(self, key: AttemptKey, report: Report, number: int = 0) -> None:
+        """A report of a taskmaster; `number` counts those of a pod, which come in its log and by themselves."""
         held = self._held.setdefault(key, Held(key))
+        if number:
+            if number <= held.number:
+                return
+            held.number = number
         if not held.reported:
             held.reported, held.waiting = True, None
         if held.ended or held.leaving:

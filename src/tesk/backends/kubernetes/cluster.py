@@ -113,6 +113,11 @@ class Cluster:
         await self._client.aclose()
 
     @property
+    def host(self) -> str:
+        """The API server's name or address."""
+        return self._client.base_url.host
+
+    @property
     def sent(self) -> Counter[str]:
         """How many requests were sent, by method and collection, such as `POST jobs`."""
         return self.api.sent

@@ -90,9 +90,10 @@ async def read_stream(
         await asyncio.sleep(again.next())
 
 
-async def read_reports(cluster: Cluster, pod: str, over: Callable[[], bool]) -> AsyncGenerator[Report]:
+async def read_reports(cluster: Cluster, pod: str, over: Callable[[], bool]) -> AsyncGenerator[tuple[Report, int]]:
     """The reports that the taskmaster of the pod tells, up to its last one, or as far as there are any.
 
+    Each with its number, from 1: where several came at once, the newest alone.
     `over` says whether its container has ended: then what is not there soon never comes.
     """
     again = Backoff(_SOONEST, _LATEST)
@@ -104,7 +105,7 @@ async def read_reports(cluster: Cluster, pod: str, over: Callable[[], bool]) -> 
                 async for fresh in pieces:
                     again.renew()
                     if reader.feed(fresh) and reader.newest is not None:
-                        yield reader.newest
+                        yield reader.newest, reader.lines
                         if reader.newest.state.terminal:
                             return
             late += was_over

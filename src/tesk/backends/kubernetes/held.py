@@ -20,6 +20,7 @@ class Held:
     `reported`: its taskmaster has told something. `waits` are the reasons to wait that its user is told of for good,
     `waiting` is the present one until the taskmaster reports. `work` is what is being done about it here: made and
     followed, or removed. `readers` follow its streams now. `moved` is set, and made anew, when something of it changed.
+    `calls`: its taskmaster sends its reports (`pushing`). `number` is that of its pod's newest report, from 1.
     """
 
     key: AttemptKey
@@ -31,6 +32,8 @@ class Held:
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     leaving: bool = False
     readers: int = 0
+    calls: bool = False
+    number: int = 0
     kept_until: float | None = None
 
     @property

@@ -24,7 +24,7 @@ USER = 10001
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _STATE = "/var/lib/tesk"
 _SETTINGS = "/etc/tesk"
-_PORT = 8000
+_PORT, _REPORT_PORT = 8000, 8001
 _LONGEST = 63 - len("-taskmaster")
 
 Object = dict[str, Any]
@@ -143,6 +143,7 @@ def _settings(installation: Installation) -> Object:
             "instance": installation.name,
             "taskmaster_service_account": installation.taskmaster,
             "executor_service_account": installation.executor,
+            "report_port": _REPORT_PORT,
             **({} if installation.user == USER else {"run_as_user": installation.user}),
         },
     }
@@ -198,7 +199,7 @@ def _server(installation: Installation) -> Object:
         "name": "server",
         "image": installation.image,
         "args": ["serve", "--config", f"{_SETTINGS}/tesk.yaml"],
-        "ports": [{"name": "http", "containerPort": _PORT}],
+        "ports": [{"name": "http", "containerPort": _PORT}, {"name": "reports", "containerPort": _REPORT_PORT}],
         "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -222,8 +223,11 @@ def _service(installation: Installation) -> Object:
 
 
 def _network_policy(installation: Installation) -> Object:
-    """Pods of this namespace reach the server, but not those of tasks, which run whatever somebody sent."""
-    not_tasks = {"matchExpressions": [{"key": "tesk/task", "operator": "DoesNotExist"}]}
+    """Pods of this namespace reach the server; those of tasks, which run whatever somebody sent, only to report."""
+
+    def pods(operator: str) -> Object:
+        return {"podSelector": {"matchExpressions": [{"key": "tesk/task", "operator": operator}]}}
+
     return _named(
         "networking.k8s.io/v1",
         "NetworkPolicy",
@@ -231,6 +235,9 @@ def _network_policy(installation: Installation) -> Object:
         spec={
             "podSelector": {"matchLabels": installation.labels},
             "policyTypes": ["Ingress"],
-            "ingress": [{"from": [{"podSelector": not_tasks}], "ports": [{"port": "http"}]}],
+            "ingress": [
+                {"from": [pods("DoesNotExist")], "ports": [{"port": "http"}]},
+                {"from": [pods("Exists")], "ports": [{"port": "reports"}]},
+            ],
         },
     )

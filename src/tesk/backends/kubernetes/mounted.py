@@ -29,12 +29,14 @@ __all__ = [
     "LAUNCHER_PROGRAM",
     "LAUNCHER_TREE",
     "OWNER_FILE",
+    "REPORT_KEY_FILE",
     "SCRATCH_DIRECTORY",
     "SCRATCH_TREE",
     "SITE",
     "TESK_PROGRAM",
     "Handout",
     "PodHandout",
+    "ReportServer",
     "longest_run",
     "part_name",
     "read_attempt",
@@ -47,6 +49,9 @@ ATTEMPT_DIRECTORY = "/tesk/attempt"
 
 OWNER_FILE = "owner"
 """The file there that holds the owner's uid, which nobody knew when the plan was written."""
+
+REPORT_KEY_FILE = "report-key"
+"""The file there that holds what reports are signed with, where a server listens for them."""
 
 SITE, ABOUT = "site.json", "attempt.json"
 """The files there with the site's settings, and with which attempt it is."""
@@ -78,6 +83,15 @@ class Handout:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportServer:
+    """Where reports go; `greeting` is what shows that they are those of this attempt."""
+
+    host: str
+    port: int
+    greeting: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class PodHandout:
     """What the taskmaster of a pod knows. `max_runtime` is in seconds, of each executor."""
 
@@ -85,6 +99,7 @@ class PodHandout:
     storage: StorageSettings
     log_bytes: int
     max_runtime: int | None
+    server: ReportServer | None = None
 
 
 def part_name(number: int) -> str:
@@ -120,9 +135,25 @@ def read_moves(directory: Path) -> tuple[Plan, StorageSettings]:
 def read_pod(directory: Path) -> PodHandout:
     """What the taskmaster of a pod needs of `read_attempt`, and no more. Raises ValueError as that does."""
     with _told(directory):
-        plan, site = _plan(directory, _json(directory / ABOUT)["parts"]), _json(directory / SITE)
-        options, storage = site["kubernetes"], StorageSettings.from_data(site["storage"])
-        return PodHandout(plan, storage, options["log_bytes"], longest_run(plan, options["max_runtime"]))
+        about, site = _json(directory / ABOUT), _json(directory / SITE)
+        options, plan = site["kubernetes"], _plan(directory, about["parts"])
+        return PodHandout(
+            plan,
+            StorageSettings.from_data(site["storage"]),
+            options["log_bytes"],
+            longest_run(plan, options["max_runtime"]),
+            _server(directory, AttemptKey(about["task"], about["attempt"]), options.get("reports")),
+        )
+
+
+def _server(directory: Path, key: AttemptKey, place: dict[str, Any] | None) -> ReportServer | None:
+    """Where reports go; None where no server listens, or none that shares a key with us."""
+    file = directory / REPORT_KEY_FILE
+    if place is None or not file.exists():
+        return None
+    from tesk.backends.kubernetes.pushing import greeting
+
+    return ReportServer(place["host"], place["port"], greeting(key, file.read_bytes()))
 
 
 def longest_run(plan: Plan, allowed: int | None) -> int | None:

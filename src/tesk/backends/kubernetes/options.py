@@ -22,6 +22,7 @@ __all__ = [
     "Minimums",
     "PodScratch",
     "PullPolicy",
+    "ReportPlace",
     "Requirements",
     "SecretMount",
     "Toleration",
@@ -103,13 +104,22 @@ class Allowed:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportPlace:
+    """Where pods send their reports: an address and a TCP port. `secret` names the Secret with the key to sign with."""
+
+    host: str
+    port: int
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
 class KubernetesOptions:
     """Everything that the Kubernetes backend and its taskmasters need to know of their site.
 
     docs/configuration.md says what each means, under the same name in section `kubernetes`. Empty text is not said.
     Timeouts, `max_runtime` and `keep_finished` are seconds. `kubeconfig` and `context` name files of the server's own
     machine and are no part of the JSON. `log_bytes` is `tasks.log_bytes`. `minimums` are what the server found in the
-    namespace, since a taskmaster need not have the right to look.
+    namespace, since a taskmaster need not have the right to look. `reports` is where this server listens for them.
     """
 
     image: str = ""
@@ -148,6 +158,9 @@ class KubernetesOptions:
     allowed: Allowed = Allowed()
     log_bytes: int = 65536
     minimums: Minimums = Minimums()
+    report_host: str = ""
+    report_port: int | None = 0
+    reports: ReportPlace | None = None
 
     def to_json(self) -> str:
         """The options as one line of JSON."""
@@ -176,7 +189,7 @@ class KubernetesOptions:
         return cls(**{name: _READ.get(name, _as_it_is)(value) for name, value in data.items()})
 
 
-_OF_THE_SERVER = ("kubeconfig", "context")
+_OF_THE_SERVER = ("kubeconfig", "context", "report_host", "report_port")
 
 
 def _as_it_is(value: Any) -> Any:
@@ -201,4 +214,5 @@ _READ: dict[str, Any] = {
     "filer_resources": lambda value: Requirements(**value),
     "allowed": _allowed,
     "minimums": lambda value: Minimums(**value),
+    "reports": lambda value: ReportPlace(**value) if value else None,
 }

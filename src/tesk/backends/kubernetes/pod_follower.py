@@ -40,8 +40,8 @@ class Keeper(Protocol):
     def tell(self, held: Held, report: Report) -> None:
         """Hand on what is known now."""
 
-    def take(self, key: AttemptKey, report: Report) -> None:
-        """Take what a taskmaster reports."""
+    def take(self, key: AttemptKey, report: Report, number: int) -> None:
+        """Take what a taskmaster reports, as its report `number` (from 1)."""
 
     async def lose(self, held: Held, seen: Observation) -> None:
         """The attempt is lost, unless it has its last report."""
@@ -75,7 +75,7 @@ class PodFollower:
                     fresh = False
                     events = self._keeper.events_of(held)
                     seen = observe_pod(pod, events, container="taskmaster")
-                    if reading is None and (seen.started or seen.ended):
+                    if reading is None and (seen.ended or (seen.started and not held.calls)):
                         reading = asyncio.create_task(self._read(held, name), name=f"reports of {name}")
                     if seen.ended is not None or (seen.lost is not None and not seen.lost.may_run):
                         if reading is not None:
@@ -133,8 +133,8 @@ class PodFollower:
             return pod is None or observe_pod(pod, [], container="taskmaster").ended is not None
 
         async with contextlib.aclosing(read_reports(self._cluster, name, over)) as reports:
-            async for report in reports:
-                self._keeper.take(held.key, report)
+            async for report, number in reports:
+                self._keeper.take(held.key, report, number)
 
     async def _pod_of(self, made: Pod, *, fresh: bool) -> Pod | None:
         """The pod that was made as `made`, as it is now; None when it is surely gone.

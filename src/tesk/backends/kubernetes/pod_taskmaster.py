@@ -1,5 +1,7 @@
 """The taskmaster in the pod of its executors: it asks the cluster for nothing, and its log holds its reports.
 
+It sends them to the server, too, where that can be reached; nothing waits for it.
+
 It is process 1 of its container: when it ends, before its last report or after, every launcher ends with it.
 """
 
@@ -13,6 +15,7 @@ from pathlib import Path
 
 from tesk.backends.kubernetes.mounted import PodHandout, read_pod
 from tesk.backends.kubernetes.pod_steps import PodSteps
+from tesk.backends.kubernetes.pushing import Pusher
 from tesk.backends.kubernetes.report_lines import ReportWriter
 from tesk.taskmaster.report import Report
 from tesk.taskmaster.run import run_attempt
@@ -34,11 +37,16 @@ def main(attempt: Path, control: Path, scratch: Path) -> int:
 
 
 async def _run(handout: PodHandout, control: Path, scratch: Path) -> None:
-    writer = ReportWriter()
+    writer, server = ReportWriter(), handout.server
+    pusher = Pusher(server.host, server.port, server.greeting) if server is not None else None
 
     def tell(report: Report) -> None:
         line = writer.line(report)
+        if pusher is not None:
+            pusher.tell(line)
         while line:
             line = line[os.write(sys.stdout.fileno(), line) :]
 
     tell(await run_attempt(handout.plan, PodSteps(handout, control, scratch), tell))
+    if pusher is not None:
+        await pusher.close()

@@ -15,6 +15,7 @@ from lightkube.models.core_v1 import (
     EnvVar,
     EphemeralVolumeSource,
     ExecAction,
+    KeyToPath,
     Lifecycle,
     LifecycleHandler,
     LocalObjectReference,
@@ -26,6 +27,7 @@ from lightkube.models.core_v1 import (
     ProjectedVolumeSource,
     ResourceRequirements,
     SecretEnvSource,
+    SecretProjection,
     SecretVolumeSource,
     SecurityContext,
     Toleration,
@@ -43,6 +45,7 @@ from tesk.backends.kubernetes.mounted import (
     LAUNCHER_PROGRAM,
     LAUNCHER_TREE,
     OWNER_FILE,
+    REPORT_KEY_FILE,
     SCRATCH_DIRECTORY,
     SCRATCH_TREE,
     TESK_PROGRAM,
@@ -195,7 +198,7 @@ def task_pod(owner: Owner, plan: Plan, options: KubernetesOptions) -> PodSpec:
             *(_file_mount(name, one) for name, one in files),
         ],
     )
-    volumes = [_attempt_volume(owner), _empty_volume("control")]
+    volumes = [_attempt_volume(owner, options.reports), _empty_volume("control")]
     if plan.mounts:
         volumes.append(_scratch_volume(plan, options))
     volumes += [_claim_volume(name, one.pvc, read_only=one.read_only) for name, one in files]
@@ -373,8 +376,8 @@ def _attempt_mount() -> VolumeMount:
     return VolumeMount(name="attempt", mountPath=ATTEMPT_DIRECTORY, readOnly=True)
 
 
-def _attempt_volume(owner: Owner) -> Volume:
-    """The plan's ConfigMaps and the owner's uid as one directory."""
+def _attempt_volume(owner: Owner, reports: settings.ReportPlace | None = None) -> Volume:
+    """The plan's ConfigMaps and the owner's uid as one directory, and what reports are signed with, if it is there."""
     uid = DownwardAPIVolumeFile(
         path=OWNER_FILE, fieldRef=ObjectFieldSelector(fieldPath=f"metadata.annotations['{OWNER_ANNOTATION}']")
     )
@@ -387,9 +390,15 @@ def _attempt_volume(owner: Owner) -> Volume:
                     for name in plan_names(owner.key, owner.parts)
                 ),
                 VolumeProjection(downwardAPI=DownwardAPIProjection(items=[uid])),
+                *([VolumeProjection(secret=_report_key(reports.secret))] if reports is not None else []),
             ]
         ),
     )
+
+
+def _report_key(secret: str) -> SecretProjection:
+    """Where the Secret is not there, reports are read in the log."""
+    return SecretProjection(name=secret, items=[KeyToPath(REPORT_KEY_FILE, REPORT_KEY_FILE)], optional=True)
 
 
 def _claim_volume(name: str, claim: str, *, read_only: bool = False) -> Volume:

@@ -1,4 +1,4 @@
-"""Reports as lines of a taskmaster's log, for a server that reads along.
+"""Reports as lines of a taskmaster's log, for a server that reads along or is sent the same lines (`pushing`).
 
 A line has the executors that ended since the line before. Whoever reads from the first line on knows the newest report.
 """
@@ -38,19 +38,25 @@ class ReportWriter:
 
 
 class ReportReader:
-    """Reads them again, out of a log that comes in pieces."""
+    """Reads them again, out of a log that comes in pieces. `lines` is how many reports there were."""
 
     def __init__(self) -> None:
         self._held = b""
+        self.lines = 0
         self.newest: Report | None = None
 
     def feed(self, data: bytes) -> bool:
         """Take the next bytes of the log, which begin where the log begins; whether there is a newer report."""
         *lines, self._held = (self._held + data).split(b"\n")
-        before = self.newest
+        before = self.lines
         for line in lines:
             self._read(line)
-        return self.newest is not before
+        return self.lines > before
+
+    @property
+    def unread(self) -> int:
+        """How many bytes of an unfinished line are held."""
+        return len(self._held)
 
     def _read(self, line: bytes) -> None:
         """Take one line; one that is cut or none of ours says nothing."""
@@ -67,5 +73,6 @@ class ReportReader:
                 return
             delta = Report.from_json(json.dumps(raw["report"]))
             self.newest = dataclasses.replace(delta, executors=(*known[: raw["after"]], *delta.executors))
+            self.lines += 1
         except (ValueError, KeyError, TypeError, binascii.Error, OSError, EOFError, zlib.error):
             return

@@ -25,8 +25,11 @@ SERVER_RULES = (
     Rule("", "persistentvolumeclaims", ("delete", "list")),
     Rule("", "events", ("list", "watch")),
     Rule("", "limitranges", ("list",)),
+    Rule("", "secrets", ("create",)),
 )
-"""The server makes plans, taskmasters and pods for whole attempts, sees and removes what was made, and reads logs."""
+"""The server makes plans, taskmasters and pods for whole attempts, sees and removes what was made, and reads logs.
+
+The Secret holds what pods sign their reports with; no other is ever read."""
 
 TASKMASTER_RULES = (
     Rule("", "configmaps", ("create", "get", "update")),
