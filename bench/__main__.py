@@ -13,6 +13,7 @@ from pathlib import Path
 from bench.api import api_rates, filters, latency, memory
 from bench.figures import Figure
 from bench.local import no_op_tasks
+from bench.pod import taskmaster_start
 from bench.process import help_time, serve_ready
 
 
@@ -22,6 +23,7 @@ def benchmarks(only: str) -> dict[str, Callable[[], list[Figure]]]:
         "help": help_time,
         "serve": serve_ready,
         "tasks": no_op_tasks,
+        "taskmaster": taskmaster_start,
         "api": partial(api_rates, only),
         "filters": partial(filters, only),
         "latency": latency,

@@ -7,86 +7,20 @@ import contextlib
 import dataclasses
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.backends.kubernetes.attempts import KEY, SITE, STORAGE
-from tests.backends.kubernetes.test_filing import attempt
-from tests.backends.kubernetes.test_pushing import SECRET, Heard, listening
+from tests.backends.kubernetes.attempts import KEY, SITE
+from tests.backends.kubernetes.pod_processes import SECRET, SOON, Pod, shell
+from tests.backends.kubernetes.test_pushing import Heard, listening
 from tests.launcher.compiler import build_launcher
 
-from tesk.backends.kubernetes.mounted import REPORT_KEY_FILE, SCRATCH_TREE
-from tesk.backends.kubernetes.names import container_name
-from tesk.backends.kubernetes.options import KubernetesOptions, ReportPlace
-from tesk.backends.kubernetes.report_lines import ReportReader
-from tesk.plan.model import Delivery, ExecutorPlan, Mount, Plan, Transfer
-from tesk.taskmaster.report import Report
+from tesk.backends.kubernetes.options import ReportPlace
+from tesk.plan.model import Delivery, Plan, Transfer
 from tesk.tes.states import State
-
-SOON = 20.0
-PROGRAM = """
-import sys
-from pathlib import Path
-from tesk.cli.lean import importing
-with importing():
-    from tesk.backends.kubernetes.pod_taskmaster import main
-sys.exit(main(*map(Path, sys.argv[1:])))
-"""
-
-
-class Pod:
-    """The processes of one pod. Executors find scratch under its own path, since nothing is mounted."""
-
-    def __init__(self, directory: Path, plan: Plan, launcher: Path, site: KubernetesOptions = SITE) -> None:
-        self.launcher = launcher
-        self.control = directory / "control"
-        self.volume = directory / "volume"
-        handed = directory / "attempt"
-        for one in (self.control, self.volume, handed):
-            one.mkdir()
-        attempt(handed, plan, storage=self.storage(directory), site=site)
-        (handed / REPORT_KEY_FILE).write_bytes(SECRET)
-        made = [word for one in plan.mounts for word in ("--dir", f"{self.scratch}{one.path}")]
-        argv = [launcher, "--hold", self.control, str(len(plan.executors)), *made]
-        program = [sys.executable, "-c", PROGRAM, handed, self.control, self.scratch]
-        self.processes = contextlib.ExitStack()
-        self.plan = plan
-        self.taskmaster = self._start([*argv, "--", *program], stdout=subprocess.PIPE)
-        subprocess.run([launcher, "--await", self.control / "ready"], check=True, timeout=SOON)
-
-    @property
-    def scratch(self) -> Path:
-        return self.volume / SCRATCH_TREE
-
-    @staticmethod
-    def storage(directory: Path) -> Any:
-        (directory / "files").mkdir(exist_ok=True)
-        return type(STORAGE)(file_roots=(str(directory / "files"),))
-
-    def _start(self, argv: list[Any], **options: Any) -> subprocess.Popen[bytes]:
-        process = self.processes.enter_context(subprocess.Popen(argv, stdin=subprocess.DEVNULL, **options))
-        self.processes.callback(process.kill)
-        return process
-
-    def executor(self, index: int) -> subprocess.Popen[bytes]:
-        """The container of one executor starts."""
-        turn = self.control / container_name(index)
-        argv = [self.launcher, "--end", turn.parent / f"end-{index}", "--turn", turn, "--"]
-        return self._start([*argv, *self.plan.executors[index].command], cwd=self.scratch, stdout=subprocess.DEVNULL)
-
-    def report(self) -> Report:
-        """The last one, once the taskmaster has ended."""
-        said, _ = self.taskmaster.communicate(timeout=SOON)
-        reader = ReportReader()
-        reader.feed(said)
-        assert reader.newest is not None
-        return reader.newest
-
 
 Begin = Callable[..., Pod]
 
@@ -102,11 +36,6 @@ def pod(tmp_path: Path) -> Iterator[Begin]:
             return pod
 
         yield begin
-
-
-def shell(*scripts: str, **fields: Any) -> Plan:
-    executors = tuple(ExecutorPlan("any", ("sh", "-c", one)) for one in scripts)
-    return Plan(executors, **{"mounts": (Mount("/data"),), "directories": ("/data",), **fields})
 
 
 def eventually(condition: Callable[[], bool]) -> None:
