@@ -91,7 +91,6 @@ def cases(site: Site) -> dict[str, Json]:
         **dict.fromkeys(STRIKES, lasts),
         "taken: evicted": {**lasts, **data},
         "second image missing": second,
-        "image missing": site.task("true", image="localhost/no-such-image:1"),
         "launcher killed": site.shell("sleep 600"),
         "canceled while it runs": several(site, "sleep 600", "true", **data),
         "sixteen": several(site, *(f"echo {one} >> /data/log" for one in range(LAST)), "cat /data/log", **data),
@@ -145,11 +144,12 @@ def test_an_executor_sees_nothing_but_its_own(crowd: Crowd) -> None:
     assert streams(task)[1].split() == ["launcher", "0", "0", "0", "Read-only"]
 
 
-def test_an_image_that_cannot_be_pulled_says_so_and_ends_the_task(crowd: Crowd) -> None:
-    why = until(lambda: crowd.diary.why(crowd.ids["image missing"]), "it says why it waits", seconds=60)
-    task = crowd.end("image missing")
+def test_an_image_that_cannot_be_pulled_is_why_a_task_waits_and_how_it_ends(crowd: Crowd) -> None:
+    asked = crowd.site.create(crowd.site.task("true", image="localhost/no-such-image:1"))
+    why = until(lambda: crowd.diary.why(asked), "it says why it waits", seconds=60)
+    assert "image 'localhost/no-such-image:1' cannot be pulled" in why
+    task = crowd.diary.wait(asked)
     assert task["state"] == "SYSTEM_ERROR"
-    assert "no-such-image" in why
     assert "cannot be pulled" in sentences(task)
 
 

@@ -307,6 +307,24 @@ async def test_an_executor_that_outgrows_scratch_is_ended_whether_or_not_its_end
         assert "executor 0 was ended by signal 9: it used more disk" in made.last().system_logs[0]
 
 
+@pytest.mark.parametrize(("reason", "why"), [("OOMKilled", "more memory than its container"), ("Error", "was killed")])
+async def test_a_container_that_was_killed_as_a_whole_is_told_with_the_kubelets_reason(reason: str, why: str) -> None:
+    killed = {"terminated": {"exitCode": 137, "reason": reason, "startedAt": TIME, "finishedAt": TIME}}
+    end = dataclasses.replace(REPORT.executors[0], exit_code=137)
+    said = ("executor 0 was ended by signal 9: its container was killed",)
+    async with world() as cluster, pods(cluster) as made:
+        await offered(made)
+        tell(cluster, RUNNING)
+        put_pod(cluster, executor=killed)
+        await settle(lambda: State.RUNNING in made.states())
+        told = dataclasses.replace(COMPLETE, state=State.EXECUTOR_ERROR, executors=(end,), system_logs=said)
+        tell(cluster, RUNNING, told)
+        await settle(lambda: made.states()[-1:] == [State.EXECUTOR_ERROR])
+        (sentence,) = made.last().system_logs
+        assert sentence.startswith("executor 0 was ended by signal 9: it")
+        assert why in sentence
+
+
 async def test_a_scratch_that_outgrows_its_size_before_anything_ran_is_the_tasks_own_fault() -> None:
     async with world() as cluster, pods(cluster) as made:
         await offered(made)

@@ -38,6 +38,7 @@ from tesk.backends.kubernetes.report_place import open_reports
 from tesk.backends.kubernetes.resources import minimums
 from tesk.backends.kubernetes.stuck import is_stuck
 from tesk.backends.kubernetes.trimmed import trim_event, trim_job, trim_pod
+from tesk.backends.kubernetes.turn_waits import explained
 from tesk.backends.kubernetes.watch import Change, Watch
 from tesk.plan.site import Capacity
 from tesk.storage import StorageSettings
@@ -463,6 +464,7 @@ class KubernetesBackend:
             if number <= held.number:
                 return
             held.number = number
+            report = explained(report, self._pods.objects.get(attempt_name(key)))
         if not held.reported:
             held.reported, held.waiting = True, None
         if held.ended or held.leaving:

@@ -18,7 +18,7 @@ from tesk.backends.kubernetes.filing import bring, deliver
 from tesk.backends.kubernetes.mounted import PodHandout
 from tesk.backends.kubernetes.names import container_name
 from tesk.backends.kubernetes.result import FilerResult
-from tesk.backends.kubernetes.sentences import needed_more_memory, ran_too_long
+from tesk.backends.kubernetes.sentences import CONTAINER_KILLED, needed_more_memory, ran_too_long
 from tesk.backends.kubernetes.turns import ControlLost, Turn
 from tesk.filer import make_directories, open_directories
 from tesk.taskmaster.report import ExecutorEnd
@@ -73,7 +73,7 @@ class PodSteps:
             end, (stdout, stderr) = await turn.end()
         except ControlLost:
             await asyncio.sleep(_OWN_END_SECONDS)
-            return ExecutorResult(ExecutorEnd(start, now(), _KILLED), "its container was killed")
+            return ExecutorResult(ExecutorEnd(start, now(), _KILLED), CONTAINER_KILLED)
         finally:
             self._running = None
         if end.asked:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from tesk.plan.model import Plan
 
-__all__ = ["needed_more_memory", "ran_too_long"]
+__all__ = ["CONTAINER_KILLED", "CONTAINER_OUT_OF_MEMORY", "needed_more_memory", "ran_too_long"]
+
+CONTAINER_KILLED = "its container was killed"
+"""What a taskmaster sees of an executor whose launcher was killed with it."""
+
+CONTAINER_OUT_OF_MEMORY = "it needed more memory than its container may have"
+"""What the kubelet may know of it: with cgroup v2 the kernel ends the container as a whole."""
 
 
 def needed_more_memory(plan: Plan) -> str:

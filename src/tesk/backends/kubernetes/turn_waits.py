@@ -1,4 +1,4 @@
-"""Why the next executor of a pod for a whole attempt does not start. Pure: looks at the pod and its events."""
+"""What a pod for a whole attempt tells of its executors: why the next one does not start, how one was ended. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from tesk.backends.kubernetes.names import container_name
 from tesk.backends.kubernetes.observation import Waiting
 from tesk.backends.kubernetes.observe import NOT_STARTED, observe_pod
 from tesk.backends.kubernetes.pod_facts import state_of
+from tesk.backends.kubernetes.sentences import CONTAINER_KILLED, CONTAINER_OUT_OF_MEMORY
 from tesk.backends.kubernetes.waiting import pulls_for
 from tesk.backends.kubernetes.words import stamp
-from tesk.taskmaster.report import ExecutorEnd
+from tesk.taskmaster.report import ExecutorEnd, Report
 from tesk.taskmaster.run import now
 
-__all__ = ["evicted_end", "never_started", "start_waits", "turn_waits"]
+__all__ = ["evicted_end", "explained", "never_started", "start_waits", "turn_waits"]
 
 _KILLED = 137
 
@@ -60,3 +61,21 @@ def evicted_end(pod: Pod | None, index: int) -> ExecutorEnd | None:
         return None
     finished = state.terminated.finishedAt if state is not None and state.terminated is not None else None
     return ExecutorEnd(stamp(ran.startedAt), stamp(finished) if finished else now(), _KILLED)
+
+
+def explained(report: Report, pod: Pod | None) -> Report:
+    """`report` with what the kubelet alone knows: for want of memory a container was killed."""
+
+    def told(index: int) -> str:
+        state = state_of(pod, container_name(index))
+        ended = state.terminated if state is not None else None
+        return CONTAINER_OUT_OF_MEMORY if ended is not None and ended.reason == "OOMKilled" else CONTAINER_KILLED
+
+    logs = report.system_logs
+    for index in range(len(report.executors)):
+        about = f"executor {index} "
+        logs = tuple(
+            one.replace(CONTAINER_KILLED, told(index)) if one.startswith(about) and CONTAINER_KILLED in one else one
+            for one in logs
+        )
+    return dataclasses.replace(report, system_logs=logs)
