@@ -26,6 +26,7 @@ def serving(space: Space, directory: Path, *, image: str, account: str = "tesk",
     directory.mkdir()
     settings = {
         "image": image,
+        "layout": "jobs",
         "namespace": space.name,
         "kubeconfig": str(space.kubeconfig(account, directory)),
         "executor_service_account": "tesk-executor",

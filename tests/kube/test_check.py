@@ -28,6 +28,7 @@ def check(space: Space, kubeconfig: Path, state: Path, **settings: str) -> tuple
         "TESK_SERVER_PORT": "0",
         "TESK_BACKEND": "kubernetes",
         "TESK_KUBERNETES_IMAGE": "localhost/tesk:1",
+        "TESK_KUBERNETES_LAYOUT": "jobs",
         "TESK_KUBERNETES_KUBECONFIG": str(kubeconfig),
         "TESK_KUBERNETES_NAMESPACE": space.name,
         "TESK_KUBERNETES_EXECUTOR_SERVICE_ACCOUNT": "tesk-executor",

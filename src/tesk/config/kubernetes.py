@@ -176,9 +176,9 @@ class KubernetesConfig(Section):
         " remove each other's; empty: `tesk-` and eight letters of the store's own.",
     )
     layout: Layout = Field(
-        "jobs",
-        description="How an attempt is laid out. jobs: a taskmaster, and a Job for each step on a volume they share."
-        " pod: one pod, whose containers are its taskmaster and its executors.",
+        "pod",
+        description="How an attempt is laid out. pod: one pod, whose containers are its taskmaster and its executors."
+        " jobs: a taskmaster, and a Job for each step on a volume they share.",
     )
     pod_scratch: PodScratch = Field(
         "node",

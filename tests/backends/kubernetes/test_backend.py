@@ -22,7 +22,7 @@ from tesk.backends.kubernetes.report_map import make_report_config_map
 from tesk.taskmaster.report import Report
 from tesk.tes.states import State
 
-OPTIONS = dataclasses.replace(SITE, keep_finished=0.0, max_active=2)
+OPTIONS = dataclasses.replace(SITE, layout="jobs", keep_finished=0.0, max_active=2)
 RUNNING = Report(State.RUNNING, "2026-05-01T09:00:00.000Z")
 COMPLETE = Report(State.COMPLETE, "2026-05-01T09:00:00.000Z", "2026-05-01T09:00:05.000Z")
 

@@ -180,6 +180,7 @@ def campaign(cluster: Cluster, image: str, directory: Path, seed: int, **setting
             "TESK_KUBERNETES_EXECUTOR_SERVICE_ACCOUNT": "tesk-executor",
             "TESK_KUBERNETES_NODE_SELECTOR": json.dumps({_any_step(space): "yes"}),
             "TESK_KUBERNETES_ALLOWED_NODE_SELECTOR_KEYS": json.dumps([_stage_in(space)]),
+            "TESK_KUBERNETES_LAYOUT": "jobs",
             "TESK_KUBERNETES_START_TIMEOUT": "240",
             "TESK_KUBERNETES_KEEP_FINISHED": "1",
             "TESK_KUBERNETES_MAX_ACTIVE": "100",

@@ -125,7 +125,7 @@ class KubernetesOptions:
     image: str = ""
     namespace: str = ""
     instance: str = "tesk"
-    layout: Layout = "jobs"
+    layout: Layout = "pod"
     pod_scratch: PodScratch = "node"
     kubeconfig: str = ""
     context: str = ""
