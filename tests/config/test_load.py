@@ -215,6 +215,7 @@ def test_lists_and_maps_of_a_cluster_can_be_variables(tmp_path):
     )
     assert config.site(Capacity()).backend_parameters == {
         "missing_outputs": MISSING_OUTPUTS,
+        "executor_retries": Parameter("number", least=0, most=10),
         "node_selector.disk": Parameter(name="node_selector.disk"),
         "node_selector.site.org/zone": Parameter(name="node_selector.site.org/Zone"),
         "toleration_profile": Parameter(values=("spot",)),
@@ -225,7 +226,17 @@ def test_lists_and_maps_of_a_cluster_can_be_variables(tmp_path):
 def test_the_defaults_of_a_cluster_are_those_of_its_options(tmp_path):
     config = load_with_sources(None, HOME, directory=tmp_path).config
     assert config.kubernetes_options() == KubernetesOptions(instance="")  # made from the store
-    assert set(config.site(Capacity()).backend_parameters) == {"missing_outputs"}
+    assert set(config.site(Capacity()).backend_parameters) == {"missing_outputs", "executor_retries"}
+
+
+def test_a_site_says_how_often_tasks_may_have_executors_tried_again(tmp_path):
+    def offered(most: str) -> Parameter | None:
+        environ = {**HOME, "TESK_TASKS_MAX_EXECUTOR_RETRIES": most}
+        config = load_with_sources(None, environ, directory=tmp_path).config
+        return config.site(Capacity()).backend_parameters.get("executor_retries")
+
+    assert offered("3") == Parameter("number", least=0, most=3)
+    assert offered("0") is None
 
 
 def test_all_faults_come_at_once_in_the_order_of_the_lines(write):

@@ -103,9 +103,9 @@ class House:
         self.backend = ToldBackend()
         await self.start(**options)
 
-    async def create(self, name: str) -> AttemptKey:
+    async def create(self, name: str, plan: Plan = PLAN) -> AttemptKey:
         await self.store.create(
-            NewTask(name, None, "2026-01-01T00:00:00Z", b'{"executors":[]}', None, PLAN.to_json().encode())
+            NewTask(name, None, "2026-01-01T00:00:00Z", b'{"executors":[]}', None, plan.to_json().encode())
         )
         return AttemptKey(name, 1)
 

@@ -183,7 +183,7 @@ def test_service_info_lists_what_a_task_may_choose(crowd: Crowd) -> None:
     with crowd.site.client as client:
         listed = client.service_info()["tesResources_backend_parameters"]
     assert set(listed) == {
-        *("gpu", "max_runtime", "missing_outputs", "node_selector.kubernetes.io/hostname"),
+        *("executor_retries", "gpu", "max_runtime", "missing_outputs", "node_selector.kubernetes.io/hostname"),
         *("priority_class", "service_account", "toleration_profile"),
     }
 

@@ -16,7 +16,7 @@ from tesk.backends.kubernetes.options import KubernetesOptions
 from tesk.config.errors import ConfigError
 from tesk.config.fields import Positive, Root, Section
 from tesk.config.kubernetes import KubernetesConfig
-from tesk.plan.site import MISSING_OUTPUTS, Capacity, Site
+from tesk.plan.site import EXECUTOR_RETRIES, MISSING_OUTPUTS, Capacity, Parameter, Site
 from tesk.storage import StorageOptions, StorageSettings
 
 __all__ = [
@@ -166,6 +166,13 @@ class TasksConfig(Section):
     max_attempts: int = Field(
         3, ge=1, le=100, description="Attempts at a task whose work is lost through no fault of its own."
     )
+    max_executor_retries: int = Field(
+        10,
+        ge=0,
+        le=10,
+        description="How many new attempts a task may ask for (backend parameter executor_retries) when an executor"
+        " fails; 0: none.",
+    )
     missing_outputs: Literal["fail", "warn"] = Field(
         "fail",
         description="What an output that is not there does to its task: fail it, or warn in system_logs.",
@@ -245,14 +252,18 @@ class Config(Section):
     def site(self, capacity: Capacity) -> Site:
         """The site as `make_plan` sees it; `capacity` is what the backend found."""
         on_kubernetes = self.backend == "kubernetes"
-        parameters = self.kubernetes.parameters() if on_kubernetes else {}
+        parameters = {"missing_outputs": MISSING_OUTPUTS}
+        if self.tasks.max_executor_retries:
+            parameters[EXECUTOR_RETRIES] = Parameter("number", least=0, most=self.tasks.max_executor_retries)
+        if on_kubernetes:
+            parameters |= self.kubernetes.parameters()
         return Site(
             file_roots=self.storage.file_roots,
             capacity=capacity,
             capacity_of="the largest node" if on_kubernetes else "this machine",
             missing_outputs=self.tasks.missing_outputs,
             unknown_fields=self.tasks.unknown_fields,
-            backend_parameters={"missing_outputs": MISSING_OUTPUTS, **parameters},
+            backend_parameters=parameters,
         )
 
     def faults(self) -> dict[str, str]:

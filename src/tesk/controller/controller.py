@@ -22,6 +22,7 @@ from typing import Literal
 from tesk.backends.base import AttemptKey, Backend, LogStream
 from tesk.controller.faults import apply_each, is_away
 from tesk.controller.later import Later
+from tesk.controller.retries import Retries
 from tesk.controller.window import Queued, Window
 from tesk.plan.model import Plan
 from tesk.store import ActiveTask, Change, Event, Store, TaskLogBytes, encode_log, noted_log
@@ -48,7 +49,8 @@ FAILURES_IN_A_ROW = 3
 
 @dataclass(frozen=True, slots=True)
 class ControllerOptions:
-    """`max_attempts` counts the first one; `full_pass` is the seconds between two full passes.
+    """`max_attempts` counts the first one, and none in which an executor failed that the task wants tried again.
+    `full_pass` is the seconds between two full passes.
 
     `show_preempted` says which tasks end PREEMPTED when their last attempt was; the others end SYSTEM_ERROR.
     `first_pause` is how many seconds an attempt that tesk fails with is left alone at first (tesk.controller.later).
@@ -64,8 +66,16 @@ class ControllerOptions:
 class _Known:
     """What this process knows of an attempt that it handed to the backend or found there."""
 
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
+    retries: Retries
     report: Report | None = None
+
+    @classmethod
+    def of(cls, key: AttemptKey, plan: Plan | None) -> _Known:
+        """What the plan tells; nothing where it cannot be read."""
+        if plan is None:
+            return cls((), Retries())
+        return cls(plan.notes if key.attempt == 1 else (), Retries.of(plan))
 
 
 @dataclass(slots=True)
@@ -187,8 +197,11 @@ class Controller:
         return f"it waits behind {count}" + (f"; the first of them: {lacks}" if lacks else "")
 
     def _executor_ended(self, key: AttemptKey, executor: int) -> bool:
+        """Whether it ended for good: one that failed may run in a new attempt."""
         known = self._known.get(key)
-        return known is not None and known.report is not None and len(known.report.executors) > executor
+        if known is None or known.report is None or len(known.report.executors) <= executor:
+            return False
+        return not known.retries.failed([one.exit_code for one in known.report.executors[: executor + 1]])
 
     async def _is_over(self, task: str) -> bool:
         state = await self._store.state(task)
@@ -314,8 +327,7 @@ class Controller:
     async def _remember(self, key: AttemptKey) -> _Known:
         """What is known of an attempt, also of one that an earlier server handed over."""
         if key not in self._known:
-            plan = await self._store.plan(key.task) if key.attempt == 1 else None
-            self._known[key] = _Known(_notes(plan))
+            self._known[key] = _Known.of(key, _readable(await self._store.plan(key.task)))
         return self._known[key]
 
     async def _fold(self, reports: dict[AttemptKey, Report]) -> None:
@@ -330,7 +342,7 @@ class Controller:
             ready[key] = report
             if report.start_time is not None or report.state is State.QUEUED:
                 (await self._remember(key)).report = report
-            if report.lost is None:
+            if report.lost is None and not self._may_retry(key, report):
                 try:
                     state, log = report.state, self._log(key, report)
                 except Exception as error:  # noqa: BLE001 - told of below, with its traceback
@@ -341,12 +353,19 @@ class Controller:
         for key, report in ready.items():
             await self._try(key, report, self._folded(key, report, changes.get(key), outcomes.get(key, False)))
 
+    def _may_retry(self, key: AttemptKey, report: Report) -> bool:
+        """Whether the attempt ended by a failed executor of a task that wants that tried again."""
+        known = self._known.get(key)
+        return report.state is State.EXECUTOR_ERROR and known is not None and known.retries.most > 0
+
     async def _folded(self, key: AttemptKey, report: Report, change: Change | None, outcome: bool | Exception) -> None:
         """What follows once a report was brought into the store, or could not be."""
         if isinstance(outcome, Exception):
             raise outcome
         if report.lost is not None:
             await self._lost(key, report.lost, preempted=report.state is State.PREEMPTED)
+        elif self._may_retry(key, report):
+            await self._failed(key)
         elif report.state.terminal:
             if not outcome and change is not None:
                 await self._end_canceled(change)
@@ -424,21 +443,40 @@ class Controller:
 
     async def _lost(self, key: AttemptKey, why: str, *, preempted: bool = False) -> None:
         """Start a new attempt, or end the task when it has had all of its attempts."""
-        known = self._known.get(key)
-        again = key.attempt < self._options.max_attempts
-        sentence = f"attempt {key.attempt} was lost: {why}"
-        sentence += "; a new attempt was started" if again else f"; it was the last of {key.attempt} attempts"
-        stored = await self._store.attempt_logs(key.task, key.attempt)
-        if known is not None and known.report is not None:
-            newest = encode_log(known.report, known.notes)
+        known = await self._remember(key)
+        again = key.attempt - await self._failed_before(key, known.retries) < self._options.max_attempts
+        end = State.PREEMPTED if preempted and await self._shows_preempted(key.task) else State.SYSTEM_ERROR
+        await self._go_on(key, f"attempt {key.attempt} was lost: {why}", end, again=again)
+
+    async def _failed(self, key: AttemptKey) -> None:
+        """Start a new attempt, or end the task when it has had all of the retries that it asked for."""
+        retries = (await self._remember(key)).retries
+        again = await self._failed_before(key, retries) < retries.most
+        await self._go_on(key, f"attempt {key.attempt} failed", State.EXECUTOR_ERROR, again=again)
+
+    async def _failed_before(self, key: AttemptKey, retries: Retries) -> int:
+        """How many of the earlier attempts count as failed, each of which had a retry; the others were lost."""
+        earlier = range(1, key.attempt) if retries.most else ()
+        logs = [await self._store.attempt_logs(key.task, attempt) for attempt in earlier]
+        return min(sum(map(retries.failed_in, logs)), retries.most)
+
+    async def _go_on(self, key: AttemptKey, sentence: str, end: State, *, again: bool) -> None:
+        """Start a new attempt after the one that `sentence` tells of; else the task ends in the state `end`."""
+        known = await self._remember(key)
+        report, stored = known.report, await self._store.attempt_logs(key.task, key.attempt)
+        if report is not None:
+            newest = encode_log(report, known.notes)
             stored = newest.full or newest.basic
-        final = noted_log(stored, [sentence], end_time=self._clock())
+        time = self._clock()
         log.warning("task %s: %s", key.task, sentence)
-        if not (again and await self._store.retry(key.task, key.attempt, final)):
-            end = State.PREEMPTED if preempted and await self._shows_preempted(key.task) else State.SYSTEM_ERROR
+        retried = noted_log(stored, [f"{sentence}; a new attempt was started"], end_time=time)
+        if not (again and await self._store.retry(key.task, key.attempt, retried)):
+            told = f"{sentence}; it was the last of {key.attempt} attempts"
             if await self._store.state(key.task) is State.CANCELING:
-                end = State.CANCELED
-            await self._store.apply([Change(key.task, key.attempt, end, final)])
+                end, told = State.CANCELED, sentence
+            final = noted_log(stored, [told], end_time=time)
+            directories = report.directories if report is not None else ()
+            await self._store.apply([Change(key.task, key.attempt, end, final, directories)])
         await self._let_go(key)
 
     async def _shows_preempted(self, task: str) -> bool:
@@ -520,7 +558,7 @@ class Controller:
             broken = noted_log(None, [f"the stored plan cannot be read: {error}"], end_time=self._clock())
             await self._store.apply([Change(key.task, key.attempt, State.SYSTEM_ERROR, broken)])
             return True
-        self._known[key] = _Known(attempt.plan.notes if key.attempt == 1 else ())
+        self._known[key] = _Known.of(key, attempt.plan)
         if await self._backend.offer(attempt):
             return True
         del self._known[key]
@@ -532,9 +570,9 @@ def _is_over(task: ActiveTask | None, key: AttemptKey) -> bool:
     return task is None or task.state.terminal or task.attempt > key.attempt
 
 
-def _notes(plan: bytes | None) -> tuple[str, ...]:
-    """The notes of a plan; none where it cannot be read: what runs goes on."""
+def _readable(plan: bytes | None) -> Plan | None:
+    """A stored plan; None where it cannot be read: what runs goes on."""
     try:
-        return Plan.from_json(plan).notes if plan is not None else ()
+        return Plan.from_json(plan) if plan is not None else None
     except (ValueError, RecursionError):
-        return ()
+        return None

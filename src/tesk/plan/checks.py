@@ -117,7 +117,7 @@ def _bytes(gigabytes: float | None, most: int | None, field: str, of: str, site:
 
 
 def check_parameters(task: TesTask, site: Site, faults: Faults) -> tuple[MissingOutputs, dict[str, str], list[str]]:
-    """What the task's backend parameters decide: what missing outputs do, what the backend acts on (`Plan.parameters`),
+    """What the task's backend parameters decide: what missing outputs do, what is acted on later (`Plan.parameters`),
     and a note for each that this site does not support.
 
     Keys are case-insensitive; with `backend_parameters_strict` an unsupported one is a reason (TES 1.1.0
@@ -161,7 +161,7 @@ def _value(value: str, rule: Parameter) -> str | None:
     if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
         return None
     number = int(digits)
-    return str(number) if 1 <= number <= (rule.most or _LARGEST) else None
+    return str(number) if rule.least <= number <= (rule.most or _LARGEST) else None
 
 
 def _wanted(rule: Parameter) -> str:
@@ -169,7 +169,7 @@ def _wanted(rule: Parameter) -> str:
         return "use " + " or ".join(f"'{one}'" for one in rule.values)
     if rule.kind == "word":
         return "give at most 63 of A-Z, a-z, 0-9, '-', '_' and '.', with a letter or digit first and last"
-    return f"give a whole number from 1 to {rule.most or _LARGEST}"
+    return f"give a whole number from {rule.least} to {rule.most or _LARGEST}"
 
 
 def supported_parameters(task: TesTask, site: Site) -> dict[str, str]:

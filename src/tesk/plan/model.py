@@ -82,8 +82,8 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `directories` are container paths that exist, empty, in scratch before stage-in: mounts, volumes, the
     directories of outputs, and workdirs that lie in a mount. `notes` are sentences for the user's
-    `system_logs`, known before anything ran. `parameters` are the task's backend parameters that the backend acts on,
-    checked, by the name that the site gives them (`tesk.plan.site.Parameter`).
+    `system_logs`, known before anything ran. `parameters` are the task's backend parameters that backend and controller
+    act on, checked, by the name that the site gives them (`tesk.plan.site.Parameter`).
     """
 
     executors: tuple[ExecutorPlan, ...]

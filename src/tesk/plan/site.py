@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["MISSING_OUTPUTS", "Capacity", "Parameter", "Site"]
+__all__ = ["EXECUTOR_RETRIES", "MISSING_OUTPUTS", "Capacity", "Parameter", "Site"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +23,22 @@ class Parameter:
     """What a backend parameter may be set to.
 
     `values` are the words allowed (case does not count); None allows any `kind`: a word that Kubernetes takes as a
-    label's value, or a whole number from 1 to `most`. `name` is how the plan calls the parameter, if not as the site
-    does: in small letters.
+    label's value, or a whole number from `least` to `most`. `name` is how the plan calls the parameter, if not as the
+    site does: in small letters.
     """
 
     kind: Literal["word", "number"] = "word"
     values: tuple[str, ...] | None = None
+    least: int = 1
     most: int | None = None
     name: str = ""
 
 
 MISSING_OUTPUTS = Parameter(values=("fail", "warn"))
 """`missing_outputs`, which every backend knows: what an output that is not there does to the task."""
+
+EXECUTOR_RETRIES = "executor_retries"
+"""The parameter, known to every backend, that says how many attempts may follow others in which an executor failed."""
 
 
 @dataclass(frozen=True, slots=True)
