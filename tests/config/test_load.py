@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tesk.backends.kubernetes.options import Allowed, KubernetesOptions, Requirements, SecretMount, Toleration
+from tesk.backends.kubernetes.options import (
+    Allowed,
+    KubernetesOptions,
+    Preemptible,
+    Requirements,
+    SecretMount,
+    Toleration,
+)
 from tesk.config import Config, ConfigError, Source, changed_keys, load, load_with_sources
 from tesk.config.keys import keys
 from tesk.config.places import default_state_directory
@@ -197,6 +204,8 @@ def test_lists_and_maps_of_a_cluster_can_be_variables(tmp_path):
         "TESK_KUBERNETES_MAX_RUNTIME": "60",
         "TESK_KUBERNETES_ALLOWED_NODE_SELECTOR_KEYS": "disk, site.org/Zone",
         "TESK_KUBERNETES_ALLOWED_TOLERATION_PROFILES": '{"spot": [{"key": "spot"}]}',
+        "TESK_KUBERNETES_PREEMPTIBLE_NODE_SELECTOR": "{machines: spot}",
+        "TESK_KUBERNETES_PREEMPTIBLE_TOLERATIONS": '[{"key": "spot"}]',
         "TESK_TASKS_LOG_BYTES": "1000",
     }
     config = load_with_sources(None, environ, directory=tmp_path).config
@@ -211,6 +220,7 @@ def test_lists_and_maps_of_a_cluster_can_be_variables(tmp_path):
         scratch_bytes=2_500_000_000,
         max_runtime=60,
         allowed=Allowed(("disk", "site.org/Zone"), toleration_profiles={"spot": (Toleration(key="spot"),)}),
+        preemptible=Preemptible({"machines": "spot"}, (Toleration(key="spot"),)),
         log_bytes=1000,
     )
     assert config.site(Capacity()).backend_parameters == {

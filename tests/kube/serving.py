@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,19 @@ __all__ = ["serving"]
 
 
 @contextlib.contextmanager
-def serving(space: Space, directory: Path, *, image: str, account: str = "tesk", **kubernetes: Any) -> Iterator[Site]:
+def serving(
+    space: Space,
+    directory: Path,
+    *,
+    image: str,
+    account: str = "tesk",
+    tasks: Mapping[str, Any] | None = None,
+    **kubernetes: Any,
+) -> Iterator[Site]:
     """A server over `space` whose section `kubernetes` holds `kubernetes` on top of what the cluster of tests needs.
 
-    `directory` comes to hold all it has; `account` is the service account with whose rights it runs. Two servers in one
-    namespace need two names: `instance`.
+    `tasks` is the section of this name. `directory` comes to hold all it has; `account` is the service account with
+    whose rights it runs. Two servers in one namespace need two names: `instance`.
     """
     directory.mkdir()
     settings = {
@@ -34,7 +42,9 @@ def serving(space: Space, directory: Path, *, image: str, account: str = "tesk",
         "keep_finished": 0,
         **kubernetes,
     }
-    (directory / "tesk.yaml").write_text(yaml.safe_dump({"backend": "kubernetes", "kubernetes": settings}))
+    (directory / "tesk.yaml").write_text(
+        yaml.safe_dump({"backend": "kubernetes", "kubernetes": settings, "tasks": dict(tasks or {})})
+    )
     ground = Ground({"TESK_STORAGE_FILE_ROOTS": "[]"}, lambda: space.left(seconds=30))
     place = Place({}, BUSYBOX, prepare=lambda _: contextlib.nullcontext(ground), admits=False, patience=3.0)
     site = Site(place, directory)

@@ -20,7 +20,7 @@ from tesk.backends.kubernetes.options import (
 from tesk.config.fields import Positive, Root, Section
 from tesk.plan.site import Parameter
 
-__all__ = ["AllowedConfig", "KubernetesConfig", "ResourcesConfig"]
+__all__ = ["AllowedConfig", "KubernetesConfig", "PreemptibleConfig", "ResourcesConfig"]
 
 _GIGABYTE = 10**9
 _WORD = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
@@ -94,6 +94,19 @@ class TolerationConfig(Section):
 
 Tolerations = Annotated[tuple[TolerationConfig, ...], Field(strict=False)]
 Names = Annotated[tuple[Name, ...], Field(strict=False)]
+
+
+class PreemptibleConfig(Section):
+    """Where the executors of tasks with `preemptible: true` run; empty: where all others do."""
+
+    node_selector: dict[LabelKey, LabelValue] = Field(
+        {},
+        description="Labels that their nodes must have, over those of kubernetes.node_selector; empty: they may run on"
+        " ordinary nodes too.",
+    )
+    tolerations: Tolerations = Field(
+        (), description="Taints that they tolerate besides: a list as in kubernetes.tolerations."
+    )
 
 
 class SecretMountConfig(Section):
@@ -268,6 +281,7 @@ class KubernetesConfig(Section):
     burst: int = Field(100, ge=1, description="Requests to the API server that may come at once.")
     taskmaster_resources: TaskmasterResourcesConfig = TaskmasterResourcesConfig()
     filer_resources: FilerResourcesConfig = FilerResourcesConfig()
+    preemptible: PreemptibleConfig = PreemptibleConfig()
     allowed: AllowedConfig = AllowedConfig()
 
     def options(self, log_bytes: int) -> KubernetesOptions:

@@ -7,6 +7,8 @@ import gzip
 import json
 from typing import Any
 
+import msgspec
+
 from tesk.backends.base import AttemptKey
 from tesk.backends.kubernetes.handout import make_plan_config_maps, owned_by
 from tesk.backends.kubernetes.names import Owner
@@ -23,6 +25,7 @@ from tesk.backends.kubernetes.options import (
     FileVolume,
     KubernetesOptions,
     Minimums,
+    Preemptible,
     ReportPlace,
     Requirements,
     SecretMount,
@@ -127,6 +130,14 @@ ODD = Plan(
     directories=("/a $(X)", "/.tesk", "/a:b,c"),
 )
 
+SPOT = KubernetesOptions(
+    image="registry.example.org/tesk:1.0",
+    node_selector={"pool": "batch", "zone": "a"},
+    tolerations=(Toleration(key="batch", operator="Exists"),),
+    preemptible=Preemptible({"pool": "spot", "machines": "any"}, (Toleration("spot", "Equal", "true", "NoSchedule"),)),
+)
+CHEAP = msgspec.structs.replace(COPYING, resources=Resources(preemptible=True))
+
 CASES: dict[str, tuple[AttemptKey, Plan, KubernetesOptions]] = {
     "minimal": (KEY, MINIMAL, SITE),
     "everything": (KEY, COPYING, EVERYTHING),
@@ -137,6 +148,7 @@ CASES: dict[str, tuple[AttemptKey, Plan, KubernetesOptions]] = {
     ),
     "second-attempt": (AttemptKey(KEY.task, 2), COPYING, SITE),
     "odd-strings": (KEY, ODD, SITE),
+    "preemptible": (KEY, CHEAP, SPOT),
 }
 
 

@@ -11,7 +11,20 @@ import pytest
 from lightkube.models.core_v1 import PodSecurityContext, SecurityContext
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import ConfigMap
-from tests.backends.kubernetes.attempts import CASES, COPYING, EVERYTHING, KEY, MINIMAL, ODD, OWNER, SAY, SITE, objects
+from tests.backends.kubernetes.attempts import (
+    CASES,
+    CHEAP,
+    COPYING,
+    EVERYTHING,
+    KEY,
+    MINIMAL,
+    ODD,
+    OWNER,
+    SAY,
+    SITE,
+    SPOT,
+    objects,
+)
 
 from tesk.backends.base import AttemptKey
 from tesk.backends.kubernetes.escape import escaped
@@ -26,8 +39,14 @@ from tesk.backends.kubernetes.names import (
     report_name,
 )
 from tesk.backends.kubernetes.objects import make_executor_job, make_filer_job, make_taskmaster_job, owner_of
-from tesk.backends.kubernetes.options import CONTAINER_SECURITY, POD_SECURITY, KubernetesOptions
-from tesk.backends.kubernetes.pods import executor_pod, filer_pod, launcher_directory, taskmaster_pod
+from tesk.backends.kubernetes.options import (
+    CONTAINER_SECURITY,
+    POD_SECURITY,
+    AccessMode,
+    KubernetesOptions,
+    Preemptible,
+)
+from tesk.backends.kubernetes.pods import executor_pod, filer_pod, launcher_directory, task_pod, taskmaster_pod
 from tesk.backends.kubernetes.security import own_security
 from tesk.plan.model import Mount, Plan
 
@@ -216,6 +235,42 @@ def test_the_nodes_a_task_chooses_are_those_of_its_filers_too_and_never_against_
     for pod in (executor_pod(OWNER, plan, EVERYTHING, 0), filer_pod(OWNER, plan, EVERYTHING, "out")):
         assert pod.nodeSelector == {"pool": "batch", "disk": "ssd"}
     assert taskmaster_pod(OWNER, EVERYTHING).nodeSelector == {"pool": "batch"}
+
+
+def test_a_preemptible_task_runs_where_the_site_says_and_its_taskmaster_does_not() -> None:
+    for pod in (executor_pod(OWNER, CHEAP, SPOT, 0), task_pod(OWNER, CHEAP, SPOT)):
+        assert pod.nodeSelector == {"disk": "ssd", "zone": "a", "pool": "spot", "machines": "any"}
+        assert [one.key for one in pod.tolerations or ()] == ["batch", "spot"]
+    pod = taskmaster_pod(OWNER, SPOT)
+    assert (pod.nodeSelector, [one.key for one in pod.tolerations or ()]) == (SPOT.node_selector, ["batch"])
+
+
+@pytest.mark.parametrize(
+    ("mode", "follows"), [("ReadWriteOnce", True), ("ReadWriteOncePod", True), ("ReadWriteMany", False)]
+)
+def test_filers_of_a_preemptible_task_stay_on_ordinary_nodes_where_its_volume_is_seen_from_all(
+    mode: AccessMode, follows: bool
+) -> None:
+    options = dataclasses.replace(SPOT, access_mode=mode)
+    for phase in ("in", "out"):
+        pod = filer_pod(OWNER, CHEAP, options, phase)
+        assert (pod.nodeSelector or {})["pool"] == ("spot" if follows else "batch")
+        assert ("spot" in [one.key for one in pod.tolerations or ()]) is follows
+
+
+@pytest.mark.parametrize(
+    ("plan", "options"),
+    [(COPYING, SPOT), (CHEAP, dataclasses.replace(SPOT, preemptible=Preemptible()))],
+    ids=["not asked for", "not there"],
+)
+def test_other_tasks_and_other_sites_have_nothing_of_it(plan: Plan, options: KubernetesOptions) -> None:
+    for pod in (
+        executor_pod(OWNER, plan, options, 0),
+        filer_pod(OWNER, plan, options, "in"),
+        task_pod(OWNER, plan, options),
+    ):
+        assert pod.nodeSelector == {"disk": "ssd", "pool": "batch", "zone": "a"}
+        assert [one.key for one in pod.tolerations or ()] == ["batch"]
 
 
 def test_our_own_containers_give_up_what_they_do_not_need_unless_the_site_says_otherwise() -> None:

@@ -187,8 +187,10 @@ LOST = {
     "deleted-ended": Lost("its pod was deleted"),
     "deleted-gone": Lost(GONE),
     "job-deleted-gone": Lost("its Job was deleted", may_run=True),
-    "evicted-deleting": Lost("its pod was evicted from node 'node-1', as when a node is drained", may_run=True),
-    "evicted-ended": Lost("its pod was evicted from node 'node-1', as when a node is drained"),
+    "evicted-deleting": Lost(
+        "its pod was evicted from node 'node-1', as when a node is drained", preempted=True, may_run=True
+    ),
+    "evicted-ended": Lost("its pod was evicted from node 'node-1', as when a node is drained", preempted=True),
     "evicted-failed": Lost(GONE),
     "node-affinity-failed": Lost(
         "node 'node-1' refused its pod: Predicate NodeAffinity failed: node(s) didn't match Pod's node "
@@ -198,13 +200,15 @@ LOST = {
         "node 'node-1' refused its pod: Node didn't have enough resource: cpu, requested: 500000, used: 10, "
         "capacity: 2000"
     ),
-    "node-removed-deleting": Lost("its pod was removed with its node 'observe-node-removed'"),
+    "node-removed-deleting": Lost("its pod was removed with its node 'observe-node-removed'", preempted=True),
     "node-removed-failed": Lost(GONE),
     "preempted-deleting": Lost(
         "its pod was preempted on node 'observe-preempted' by a more important one", preempted=True, may_run=True
     ),
     "taint-evicted-deleting": Lost(
-        "its pod was evicted for a taint on node 'observe-taint-evicted', as when that does not answer", may_run=True
+        "its pod was evicted for a taint on node 'observe-taint-evicted', as when that does not answer",
+        preempted=True,
+        may_run=True,
     ),
 }
 
@@ -525,7 +529,7 @@ def test_a_refusal_that_was_overcome_is_forgotten() -> None:
                 "available: 20Mi"
             ),
         ),
-        ("NodeLost", "Node n1 which was running pod step-1 is unresponsive", Lost("node 'n1' was lost")),
+        ("NodeLost", "Node n1 which was running pod step-1 is unresponsive", Lost("node 'n1' was lost", True)),
         (
             "UnexpectedAdmissionError",
             "Pod was rejected: Allocate failed due to no healthy devices present",
@@ -589,7 +593,7 @@ def test_a_pod_that_goes_with_its_job_is_lost_for_that(job: Json | None) -> None
     assert see(job, a_pod(running(), meta=DELETED)).lost == Lost("its Job was deleted", may_run=True)
     by = condition("DisruptionTarget", reason="EvictionByEvictionAPI")
     lost = see(job, a_pod(running(), meta=DELETED, conditions=[by])).lost
-    assert lost == Lost("its pod was evicted from node 'n1', as when a node is drained", may_run=True)
+    assert lost == Lost("its pod was evicted from node 'n1', as when a node is drained", True, may_run=True)
 
 
 def test_a_deadline_is_told_before_the_job_says_so() -> None:
@@ -632,8 +636,12 @@ def test_a_job_without_pods_tells_what_it_can() -> None:
     ("reason", "lost"),
     [
         ("Preempted", Lost("its pod was preempted by a more important one", preempted=True)),
-        ("TaintManagerEviction", Lost("its pod was evicted for a taint on its node, as when that does not answer")),
-        ("NodeNotReady", Lost("its pod was removed after its node had stopped to answer")),
+        (
+            "TaintManagerEviction",
+            Lost("its pod was evicted for a taint on its node, as when that does not answer", preempted=True),
+        ),
+        ("NodeNotReady", Lost("its pod was removed after its node had stopped to answer", preempted=True)),
+        ("Evicted", Lost("its pod was evicted by its node")),
     ],
 )
 def test_events_outlive_a_pod(reason: str, lost: Lost) -> None:

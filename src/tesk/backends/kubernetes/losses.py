@@ -36,7 +36,9 @@ _OWN_FAULT = re.compile(
 class Taken:
     """What took a pod away: a clause, when that was asked for (if told), and whether its place was reclaimed.
 
-    `by_hand`: somebody, or its Job's deletion, had it deleted; nothing says more.
+    `preempted`: reclaimed by a more important pod, or with its node: drained, tainted, shut down, silent or removed, as
+    clouds take back what can be preempted. `by_hand`: somebody, or its Job's deletion, had it deleted; nothing says
+    more.
     """
 
     sentence: str
@@ -91,7 +93,7 @@ def told_by_events(events: Sequence[Event]) -> tuple[str, bool]:
         ("NodeNotReady", "its pod was removed after its node had stopped to answer"),
     ):
         if reason in reasons:
-            return sentence, reason == "Preempted"
+            return sentence, reason != "Evicted"
     return "its pod is gone: it was deleted, or removed with its node", False
 
 
@@ -104,7 +106,7 @@ def _by_kubelet(reason: str, message: str, node: str) -> tuple[str, bool] | None
     if reason == "Evicted":
         return f"its pod was evicted from node {node}: {told}", False
     if reason == "NodeLost":
-        return f"node {node} was lost", False
+        return f"node {node} was lost", True
     if reason in _REFUSED or reason.startswith("OutOf"):
         return f"node {node} refused its pod: {told}", False
     return None
@@ -112,13 +114,13 @@ def _by_kubelet(reason: str, message: str, node: str) -> tuple[str, bool] | None
 
 def _by_disruption(reason: str, message: str, node: str) -> tuple[str, bool]:
     known = {
-        "EvictionByEvictionAPI": (f"its pod was evicted from node {node}, as when a node is drained", False),
+        "EvictionByEvictionAPI": (f"its pod was evicted from node {node}, as when a node is drained", True),
         "PreemptionByScheduler": (f"its pod was preempted on node {node} by a more important one", True),
         "DeletionByTaintManager": (
             f"its pod was evicted for a taint on node {node}, as when that does not answer",
-            False,
+            True,
         ),
-        "DeletionByPodGC": (f"its pod was removed with its node {node}", False),
+        "DeletionByPodGC": (f"its pod was removed with its node {node}", True),
     }
     return known.get(reason) or (f"its pod was ended by its cluster ({reason}): {one_line(message)}", False)
 

@@ -44,8 +44,8 @@ class Ended:
 class Lost:
     """A step's work is gone through no fault of its own; `sentence` is a clause that reads alone.
 
-    `preempted`: the system reclaimed its place (a more important pod, a node that shuts down). `may_run`: the pod may
-    still run and write; no new attempt must start before it is gone.
+    `preempted`: the system reclaimed its place (`losses.Taken`). `may_run`: the pod may still run and write; no new
+    attempt must start before it is gone.
     """
 
     sentence: str

@@ -21,6 +21,7 @@ __all__ = [
     "Layout",
     "Minimums",
     "PodScratch",
+    "Preemptible",
     "PullPolicy",
     "ReportPlace",
     "Requirements",
@@ -55,6 +56,14 @@ class Toleration:
     value: str = ""
     effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
     toleration_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preemptible:
+    """Where a task with `preemptible: true` runs, on top of what all pods have: labels of nodes, and their taints."""
+
+    node_selector: dict[str, str] = field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +145,7 @@ class KubernetesOptions:
     scratch_bytes: int = 10 * 10**9
     node_selector: dict[str, str] = field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
+    preemptible: Preemptible = field(default_factory=Preemptible)
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
     taskmaster_service_account: str = "tesk-taskmaster"
@@ -200,6 +210,10 @@ def _tolerations(value: Any) -> tuple[Toleration, ...]:
     return tuple(Toleration(**one) for one in value)
 
 
+def _preemptible(value: Mapping[str, Any]) -> Preemptible:
+    return Preemptible(value.get("node_selector", {}), _tolerations(value.get("tolerations", ())))
+
+
 def _allowed(value: Mapping[str, Any]) -> Allowed:
     found = {name: _as_it_is(one) for name, one in value.items()}
     profiles = found.pop("toleration_profiles", {})
@@ -208,6 +222,7 @@ def _allowed(value: Mapping[str, Any]) -> Allowed:
 
 _READ: dict[str, Any] = {
     "tolerations": _tolerations,
+    "preemptible": _preemptible,
     "executor_secret": lambda value: SecretMount(**value) if value else None,
     "file_volumes": lambda value: tuple(FileVolume(**one) for one in value),
     "taskmaster_resources": lambda value: Requirements(**value),

@@ -116,9 +116,12 @@ def filer_pod(owner: Owner, plan: Plan, options: KubernetesOptions, phase: Phase
             *(_file_mount(name, one) for name, one in files),
         ],
     )
+    # A volume that one node at a time mounts may never leave the nodes that its first pod could run on.
+    follows = options.access_mode != "ReadWriteMany"
     return _pod(
         options,
         plan,
+        _spot(plan, options) if follows else None,
         containers=[container],
         volumes=[
             _attempt_volume(owner),
@@ -160,6 +163,7 @@ def executor_pod(owner: Owner, plan: Plan, options: KubernetesOptions, index: in
     return _pod(
         options,
         plan,
+        _spot(plan, options),
         containers=[container],
         initContainers=None if from_scratch else [_launcher_container(options, place)],
         volumes=volumes,
@@ -207,6 +211,7 @@ def task_pod(owner: Owner, plan: Plan, options: KubernetesOptions) -> PodSpec:
     return _pod(
         options,
         plan,
+        _spot(plan, options),
         containers=[taskmaster, *(_turn(plan, options, index, others) for index in range(len(plan.executors)))],
         volumes=volumes,
         restartPolicy="Never",
@@ -308,7 +313,14 @@ def _account(plan: Plan, options: KubernetesOptions) -> str | None:
     return plan.parameters.get("service_account") or options.executor_service_account or None
 
 
-def _pod(options: KubernetesOptions, plan: Plan | None = None, **fields: Any) -> PodSpec:
+def _spot(plan: Plan, options: KubernetesOptions) -> settings.Preemptible:
+    """Where executors of `plan` run besides: the site's profile, when the task is preemptible."""
+    return options.preemptible if plan.resources.preemptible else settings.Preemptible()
+
+
+def _pod(
+    options: KubernetesOptions, plan: Plan | None = None, spot: settings.Preemptible | None = None, **fields: Any
+) -> PodSpec:
     """A pod with what all pods share; `plan` is given where the task's own choice of nodes counts.
 
     Filers follow that choice too: a volume may be bound to the nodes that its first pod could run on.
@@ -317,13 +329,14 @@ def _pod(options: KubernetesOptions, plan: Plan | None = None, **fields: Any) ->
     prefix = "node_selector."
     chosen = {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
     profile = options.allowed.toleration_profiles.get(parameters.get("toleration_profile", ""), ())
+    labels, taints = (spot.node_selector, spot.tolerations) if spot is not None else ({}, ())
     return PodSpec(
         **fields,
         enableServiceLinks=False,
         imagePullSecrets=[LocalObjectReference(name=one) for one in options.image_pull_secrets] or None,
-        nodeSelector={**chosen, **options.node_selector} or None,
+        nodeSelector={**chosen, **options.node_selector, **labels} or None,
         priorityClassName=parameters.get("priority_class"),
-        tolerations=[_toleration(one) for one in (*options.tolerations, *profile)] or None,
+        tolerations=[_toleration(one) for one in (*options.tolerations, *taints, *profile)] or None,
     )
 
 
