@@ -153,6 +153,7 @@ def test_what_a_more_important_pod_drives_away_is_tried_again(house: House) -> N
         container["resources"] = {"limits": {house.slot: "1"}}
         spec = {"priorityClassName": priority, "containers": [container]}
         assert house.space.run_pod("important", spec)["status"]["phase"] == "Succeeded"
+        house.space.kubectl("delete", "pod", "important")
         task = house.site.wait(task_id)
     assert task["state"] == "COMPLETE", sentences(task)
     lost, kept = task["logs"]
