@@ -103,12 +103,20 @@ def test_each_right_that_is_missing_is_named(cluster: Cluster, tmp_path: Path) -
             assert f"{rule.resource}{group} ({rule.verbs[-1]})" in message
 
 
-def test_what_the_api_server_refuses_is_told_in_its_words(space: Space, cluster: Cluster, tmp_path: Path) -> None:
-    context = '{"seccompProfile": {"type": "Nonsense"}}'
-    code, found = check(space, cluster.kubeconfig, tmp_path, security_context=context)
+@pytest.mark.parametrize(
+    ("setting", "value", "told"),
+    [
+        ("security_context", '{"seccompProfile": {"type": "Nonsense"}}', "seccompProfile"),
+        ("preemptible_tolerations", '[{"key": "spot", "operator": "Exists", "value": "x"}]', "tolerations[0]"),
+    ],
+)
+def test_what_the_api_server_refuses_is_told_in_its_words(
+    space: Space, cluster: Cluster, tmp_path: Path, setting: str, value: str, told: str
+) -> None:
+    code, found = check(space, cluster.kubeconfig, tmp_path, **{setting: value})
     assert code == 1
     assert found["objects"][0] == "fail"
-    assert "seccompProfile" in found["objects"][1]
+    assert told in found["objects"][1]
 
 
 def test_a_namespace_that_is_not_there_is_told(space: Space, cluster: Cluster, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from tesk.backends.kubernetes.options import FileVolume, KubernetesOptions
 from tesk.backends.kubernetes.pace import Deadline
 from tesk.backends.kubernetes.rights import Right, missing_rights, rights_of
 from tesk.backends.kubernetes.roles import SERVER_RULES, TASKMASTER_RULES
-from tesk.plan.model import ExecutorPlan, Mount, Plan
+from tesk.plan.model import ExecutorPlan, Mount, Plan, Resources
 from tesk.storage.options import StorageSettings
 
 __all__ = ["check_cluster"]
@@ -104,7 +104,8 @@ class _Checkup:
     async def _objects(self) -> Finding:
         """Whether the API server takes what an attempt is made of: the namespace, its policies, our settings."""
         key = AttemptKey("tesk-check", 1)
-        plan = Plan(executors=(ExecutorPlan("image", ("true",)),), mounts=(Mount("/data"),))
+        executor, preemptible = ExecutorPlan("image", ("true",)), Resources(preemptible=True)
+        plan = Plan(executors=(executor,), mounts=(Mount("/data"),), resources=preemptible)
         owner = Owner(key, "00000000-0000-0000-0000-000000000000")
         options = self.options
         try:
