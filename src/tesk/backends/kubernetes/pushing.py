@@ -159,8 +159,8 @@ class ReportListener:
         self.strangers = 0
         self.calls: set[_Caller] = set()
 
-    async def open(self, host: str | None, port: int) -> int:
-        """Listen at the address `host` (None: at all) and return the port; 0 takes a free one. Raises OSError."""
+    async def open(self, host: str, port: int) -> int:
+        """Listen at the address `host`, and return the port; 0 takes a free one. Raises OSError."""
         self._server = await asyncio.get_running_loop().create_server(lambda: _Caller(self), host, port)
         found: int = self._server.sockets[0].getsockname()[1]
         return found

@@ -42,7 +42,8 @@ async def open_reports(
     try:
         name = await _make_secret(cluster, options, secret)
         host = await asyncio.to_thread(_address, options.report_host, cluster.host)
-        listens = None if options.report_host else host  # a name may be that of something before us
+        everywhere = "::" if ":" in host else "0.0.0.0"
+        listens = everywhere if options.report_host else host  # a name may be that of something before us
         return ReportPlace(host, await listener.open(listens, options.report_port), name)
     except (ClusterError, OSError) as error:
         log.warning("pods cannot send their reports, which are read in their logs instead: %s", error)
