@@ -27,7 +27,7 @@ from tesk.backends.kubernetes.names import (
 )
 from tesk.backends.kubernetes.objects import make_executor_job, make_filer_job, make_taskmaster_job, owner_of
 from tesk.backends.kubernetes.options import CONTAINER_SECURITY, POD_SECURITY, KubernetesOptions
-from tesk.backends.kubernetes.pods import executor_pod, filer_pod, launcher_directory, taskmaster_pod
+from tesk.backends.kubernetes.pods import executor_pod, filer_pod, launcher_directory, task_pod, taskmaster_pod
 from tesk.backends.kubernetes.security import own_security
 from tesk.plan.model import Mount, Plan
 
@@ -173,6 +173,19 @@ def test_an_executor_sees_its_pieces_of_scratch_and_the_launcher_and_no_more() -
         "/.tesk": ("scratch", "launcher", True),
     }
     assert [one.name for one in pod.volumes or ()] == ["scratch"]
+
+
+@pytest.mark.parametrize(("path", "own"), [("/data", True), ("/etc/hosts", False)])
+def test_an_executor_of_a_pod_has_a_copy_of_the_pods_host_files_unless_the_task_brings_one(
+    path: str, own: bool
+) -> None:
+    plan = Plan((SAY, SAY), mounts=(Mount(path, "FILE", read_only=True),))
+    taskmaster, _, second = task_pod(OWNER, plan, SITE).containers
+    mounts = [(one.mountPath, one.subPath) for one in second.volumeMounts or ()]
+    assert [one for one, _ in mounts].count("/etc/hosts") == 1
+    assert (("/etc/hosts", "ex-01.hosts") in mounts) == own
+    assert ("/etc/resolv.conf", "ex-01.resolv.conf") in mounts
+    assert "/etc/hosts" not in [one.mountPath for one in taskmaster.volumeMounts or ()]
 
 
 def test_without_scratch_the_launcher_is_brought_by_a_container_of_our_image() -> None:

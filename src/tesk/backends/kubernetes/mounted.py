@@ -26,6 +26,7 @@ __all__ = [
     "ABOUT",
     "ATTEMPT_DIRECTORY",
     "CONTROL_DIRECTORY",
+    "HOST_FILES",
     "LAUNCHER_PROGRAM",
     "LAUNCHER_TREE",
     "OWNER_FILE",
@@ -56,6 +57,9 @@ SCRATCH_DIRECTORY = "/scratch"
 
 CONTROL_DIRECTORY = "/tesk/control"
 """Where the taskmaster of a pod finds the control directories of its executors."""
+
+HOST_FILES = ("hosts", "resolv.conf")
+"""What says in `/etc` where hosts are, and is one for a pod's containers: there is a copy `ex-NN.NAME` for each executor."""
 
 SCRATCH_TREE, LAUNCHER_TREE = "scratch", "launcher"
 """The two directories of the scratch volume: the files of the task, by container path; and the launcher."""
