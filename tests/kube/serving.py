@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ __all__ = ["serving"]
 
 
 @contextlib.contextmanager
-def serving(space: Space, directory: Path, *, image: str, account: str = "tesk", **kubernetes: Any) -> Iterator[Site]:
+def serving(
+    space: Space, directory: Path, *, image: str, account: str = "tesk", files: Path | None = None, **kubernetes: Any
+) -> Iterator[Site]:
     """A server over `space` whose section `kubernetes` holds `kubernetes` on top of what the cluster of tests needs.
 
-    `directory` comes to hold all it has; `account` is the service account with whose rights it runs. Two servers in one
-    namespace need two names: `instance`.
+    `directory` comes to hold all it has; `account` is the service account with whose rights it runs. Tasks may name
+    what lies in `files`, a directory of this machine. Two servers in one namespace need two names: `instance`.
     """
     directory.mkdir()
     settings = {
@@ -33,8 +36,11 @@ def serving(space: Space, directory: Path, *, image: str, account: str = "tesk",
         "keep_finished": 0,
         **kubernetes,
     }
+    if files is not None:
+        settings["file_volumes"] = [{"pvc": space.show(files, f"files-{directory.name}"), "path": str(files)}]
     (directory / "tesk.yaml").write_text(yaml.safe_dump({"backend": "kubernetes", "kubernetes": settings}))
-    ground = Ground({"TESK_STORAGE_FILE_ROOTS": "[]"}, lambda: space.left(seconds=30))
+    roots = [] if files is None else [str(files)]
+    ground = Ground({"TESK_STORAGE_FILE_ROOTS": json.dumps(roots)}, lambda: space.left(seconds=30))
     place = Place({}, BUSYBOX, prepare=lambda _: contextlib.nullcontext(ground), admits=False, patience=3.0)
     site = Site(place, directory)
     try:
