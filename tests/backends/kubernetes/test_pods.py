@@ -174,16 +174,19 @@ async def test_a_pod_that_is_deleted_is_a_lost_attempt_of_which_nothing_stays() 
         assert not cluster.objects
 
 
-async def test_a_taskmaster_that_dies_is_a_lost_attempt() -> None:
+@pytest.mark.parametrize(
+    ("reason", "why"), [("OOMKilled", "it ran out of memory"), ("Error", "it ended with exit code 137 and told no end")]
+)
+async def test_a_taskmaster_that_dies_is_a_lost_attempt(reason: str, why: str) -> None:
     async with world() as cluster, pods(cluster) as made:
         await offered(made)
         tell(cluster, RUNNING)
         put_pod(cluster)
         await settle(lambda: State.RUNNING in made.states())
-        died = {"terminated": {"exitCode": 137, "reason": "OOMKilled", "startedAt": TIME, "finishedAt": TIME}}
+        died = {"terminated": {"exitCode": 137, "reason": reason, "startedAt": TIME, "finishedAt": TIME}}
         put_pod(cluster, died, ENDED, phase="Failed")
         await settle(lambda: made.last().lost is not None, seconds=20)
-        assert "ran out of memory" in (made.last().lost or "")
+        assert (made.last().lost or "").startswith(f"taskmaster: {why}")
 
 
 @pytest.mark.parametrize("told", [True, False])
