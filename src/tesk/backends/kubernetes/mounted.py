@@ -30,6 +30,7 @@ __all__ = [
     "LAUNCHER_PROGRAM",
     "LAUNCHER_TREE",
     "OWNER_FILE",
+    "PYTHON_PROGRAM",
     "SCRATCH_DIRECTORY",
     "SCRATCH_TREE",
     "SITE",
@@ -59,13 +60,16 @@ CONTROL_DIRECTORY = "/tesk/control"
 """Where the taskmaster of a pod finds the control directories of its executors."""
 
 HOST_FILES = ("hosts", "resolv.conf")
-"""What says in `/etc` where hosts are, and is one for a pod's containers: there is a copy `ex-NN.NAME` for each executor."""
+"""What says in `/etc` where hosts are, which a pod has once: each executor has copies, called `ex-NN.NAME` there."""
 
 SCRATCH_TREE, LAUNCHER_TREE = "scratch", "launcher"
 """The two directories of the scratch volume: the files of the task, by container path; and the launcher."""
 
 TESK_PROGRAM = "/opt/tesk/bin/tesk"
 """The entrypoint of our own image."""
+
+PYTHON_PROGRAM = "/opt/tesk/bin/python"
+"""The Python of our own image."""
 
 LAUNCHER_PROGRAM = "/usr/local/bin/launcher"
 """The launcher in our own image; `--install DIR` copies it to `DIR/launcher`."""
