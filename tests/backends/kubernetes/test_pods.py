@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.backends.kubernetes.attempts import KEY, MINIMAL, REPORT
+from tests.backends.kubernetes.fake_api import status
 from tests.backends.kubernetes.test_backend import OPTIONS, Served, put_job, put_plan, put_report, served
 from tests.backends.kubernetes.world import TIME, World, metadata, settle, world
 
@@ -229,6 +230,49 @@ async def test_an_image_that_cannot_be_pulled_ends_the_attempt_whatever_the_task
         await settle(lambda: made.states()[-1:] == [State.SYSTEM_ERROR], seconds=10)
         assert "executor 0 could not start within 3 s" in made.last().system_logs[-1]
         assert not cluster.objects
+
+
+async def test_a_pod_that_is_refused_is_told_as_such() -> None:
+    quota = "exceeded quota: small, requested: requests.cpu=3, used: requests.cpu=0, limited: requests.cpu=1"
+    async with world() as cluster, pods(cluster) as made:
+        refusal = status(403, "Forbidden", f'pods "x" is forbidden: {quota}')
+        cluster.refusals["POST", "pods"] = {**refusal, "details": {"kind": "pods", "name": "x"}}
+        assert await made.backend.offer(Attempt(KEY, MINIMAL))
+        await settle(lambda: made.states()[-1:] == [State.SYSTEM_ERROR])
+        assert (
+            made.last()
+            .system_logs[-1]
+            .startswith(
+                "the task could not start within 0.3 s: its pod is larger than quota 'small' of the namespace allows"
+            )
+        )
+
+
+async def test_the_claim_that_goes_with_a_pod_says_why_it_has_no_volume() -> None:
+    async with world() as cluster, pods(cluster) as made:
+        await offered(made)
+        why = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+        put_pod(cluster, None, None, phase="Pending", conditions=[{**UNBOUND, "message": why}])
+        there = cluster.objects["pods", KEY.task]
+        del there["spec"]["nodeName"]
+        cluster.put("pods", there)
+        name = f"{KEY.task}-scratch"
+        event = {"kind": "PersistentVolumeClaim", "name": name, "namespace": "somewhere"}
+        cluster.put(
+            "events",
+            {
+                "metadata": {"name": f"{name}.1"},
+                "involvedObject": event,
+                "reason": "ProvisioningFailed",
+                "message": 'storageclass.storage.k8s.io "absent" not found',
+                "type": "Warning",
+            },
+        )
+        await settle(lambda: made.states()[-1:] == [State.SYSTEM_ERROR])
+        assert made.last().system_logs[-1].endswith("storage class 'absent' does not exist")
+
+
+UNBOUND = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
 
 
 async def test_a_container_that_cannot_be_started_ends_the_attempt() -> None:

@@ -257,7 +257,7 @@ class KubernetesBackend:
             except NameTaken as error:
                 raise StepFailed(str(error)) from error
             except Refused as error:
-                waiting = refused(error.status, "its first objects") or Waiting(str(error), curable=False)
+                waiting = refused(error.status, _refused_what(error)) or Waiting(str(error), curable=False)
             except (StillThere, Unreachable) as error:
                 waiting = Waiting(str(error), curable=True)
             patience.wait(waiting)
@@ -541,6 +541,12 @@ def _how(ended: Ended | None) -> str:
     if ended is None:
         return "its taskmaster failed"
     return ended.problem or f"it ended with exit code {ended.exit_code} and told no end"
+
+
+def _refused_what(error: Refused) -> str:
+    """What the API server did not make of an attempt's first objects."""
+    details = error.status.details
+    return {"pods": "its pod", "jobs": "its Job"}.get((details and details.kind) or "", "its plan")
 
 
 def _key(obj: Job | Pod) -> AttemptKey | None:
