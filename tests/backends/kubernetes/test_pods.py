@@ -18,6 +18,7 @@ from tests.backends.kubernetes.world import TIME, World, metadata, settle, world
 from tesk.backends.base import Attempt
 from tesk.backends.kubernetes import backend as backend_module
 from tesk.backends.kubernetes import following
+from tesk.backends.kubernetes.pace import Backoff
 from tesk.backends.kubernetes.report_lines import ReportWriter
 from tesk.taskmaster.report import Report
 from tesk.tes.states import State
@@ -246,6 +247,16 @@ async def test_a_pod_that_is_refused_is_told_as_such() -> None:
                 "the task could not start within 0.3 s: its pod is larger than quota 'small' of the namespace allows"
             )
         )
+
+
+async def test_what_is_refused_again_and_again_is_told_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However seldom it is tried by now."""
+    seldom = lambda first, most: Backoff(60.0, 60.0) if most == 10.0 else Backoff(first, most)  # noqa: E731
+    monkeypatch.setattr(backend_module, "Backoff", seldom)
+    async with world() as cluster, pods(cluster) as made:
+        cluster.refusals["POST", "pods"] = status(403, "Forbidden", "no")
+        assert await made.backend.offer(Attempt(KEY, MINIMAL))
+        await settle(lambda: made.states()[-1:] == [State.SYSTEM_ERROR])
 
 
 async def test_the_claim_that_goes_with_a_pod_says_why_it_has_no_volume() -> None:

@@ -260,8 +260,8 @@ class KubernetesBackend:
                 waiting = refused(error.status, _refused_what(error)) or Waiting(str(error), curable=False)
             except (StillThere, Unreachable) as error:
                 waiting = Waiting(str(error), curable=True)
-            patience.wait(waiting)
-            await asyncio.sleep(again.next())
+            # what is due to be told is not held up until the next try would come
+            await asyncio.sleep(min(patience.wait(waiting), again.next()))
         await self._follow(held, made, patience)
 
     async def _make_once(self, attempt: Attempt) -> Job | Pod:
