@@ -2,8 +2,9 @@
  *
  *   launcher --hold CONTROL COUNT [--dir P | --file P]... -- ARGV...
  *
- * Makes scratch (directories for any user, empty files), a control directory for each of COUNT executors, and holds
- * their FIFOs open; then it becomes ARGV, which inherits them, so that they hang up when that ends.
+ * Makes scratch (directories for any user, empty files), for each of COUNT executors a control directory and copies of
+ * the files by which hosts are found, and holds the FIFOs open; then it becomes ARGV, which inherits them, so that they
+ * hang up when that ends.
  */
 
 #include "launcher.h"
@@ -69,6 +70,25 @@ static bool make_file(const char *path)
     return file >= 0 && close(file) == 0;
 }
 
+/* The pod has one /etc/hosts and one /etc/resolv.conf: an executor that writes there would send its taskmaster, with all
+ * its credentials, to another host. */
+static bool copy_host_file(const char *control, long number, const char *name)
+{
+    char from[PATH_MAX], to[PATH_MAX], buffer[4096];
+    snprintf(from, sizeof from, "/etc/%s", name);
+    if (snprintf(to, sizeof to, "%s/ex-%02ld.%s", control, number, name) >= (int)sizeof to)
+        return false;
+    int there = open(from, O_RDONLY | O_CLOEXEC);
+    int copy = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    ssize_t found = 0;
+    bool done = copy >= 0;
+    while (done && there >= 0 && (found = read(there, buffer, sizeof buffer)) > 0)
+        done = write(copy, buffer, (size_t)found) == found;
+    if (there >= 0)
+        close(there);
+    return copy >= 0 && close(copy) == 0 && done && found == 0;
+}
+
 /* A FIFO that stays open in this process and in what it becomes. */
 static bool hold_fifo(const char *directory, const char *name, mode_t mode, int flags)
 {
@@ -93,6 +113,8 @@ static int make_control(const char *control, long number)
         return cannot("the program", program);
     if (!hold_fifo(directory, "go", 0644, O_RDWR) || !hold_fifo(directory, "end", 0622, O_RDONLY))
         return cannot("a FIFO in", directory);
+    if (!copy_host_file(control, number, "hosts") || !copy_host_file(control, number, "resolv.conf"))
+        return cannot("copies of host files beside", directory);
     return 0;
 }
 

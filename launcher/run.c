@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 enum { GRACE_MS = 10000 }; /* between SIGTERM and SIGKILL, as the pod of an executor has it */
+enum { REST_MS = 2000 };   /* for what is killed to be gone */
 
 struct life {
     pid_t command;
@@ -68,7 +69,7 @@ static void hear_signals(struct life *life)
         if (number == SIGCHLD)
             reap(life);
         else if (number != SIGPIPE && !life->ended) {
-            if (number == SIGTERM && told.ssi_pid == 0) /* from outside of the container */
+            if (number == SIGTERM && told.ssi_pid == 0 && told.ssi_code >= 0) /* from outside of the container */
                 life->end->asked = number;
             kill(-life->command, number);
         }
@@ -151,6 +152,17 @@ static void carry(struct life *life)
     }
 }
 
+/* What the command left behind must not go on once its end is told: it could tell another end, or write into files
+ * that are being delivered. As process 1 we know that all others are the command's. */
+static void kill_rest(void)
+{
+    if (getpid() != 1)
+        return;
+    kill(-1, SIGKILL);
+    for (int64_t until = now_ms() + REST_MS; waitpid(-1, NULL, WNOHANG) >= 0 && now_ms() < until;)
+        nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);
+}
+
 static void measure(struct end *end)
 {
     struct rusage used;
@@ -179,6 +191,7 @@ static void live(const struct options *options, int input, int signals, int go, 
     if (life.command <= 0)
         return;
     carry(&life);
+    kill_rest();
     /* What the command itself wrote is in the pipes by now; a daemon that it left may not keep us. */
     stream_drain(&streams[0], end);
     stream_drain(&streams[1], end);

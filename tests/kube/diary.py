@@ -59,6 +59,11 @@ class Diary:
         """When `task` was first seen in `state` (`time.time()`)."""
         return dict(reversed(list(self._states[task]))).get(state)
 
+    def executed(self, task: str) -> int:
+        """How many executors of its last attempt have ended."""
+        logs = self._tasks.get(task, {}).get("logs") or [{}]
+        return len(logs[-1].get("logs") or ())
+
     def starts(self, task: str) -> list[str]:
         """What its first attempt's `start_time` was, in order; one where that never changed."""
         return list(self._starts[task])

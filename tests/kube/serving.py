@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,15 @@ def serving(
     *,
     image: str,
     account: str = "tesk",
+    files: Path | None = None,
     tasks: Mapping[str, Any] | None = None,
     **kubernetes: Any,
 ) -> Iterator[Site]:
     """A server over `space` whose section `kubernetes` holds `kubernetes` on top of what the cluster of tests needs.
 
     `tasks` is the section of this name. `directory` comes to hold all it has; `account` is the service account with
-    whose rights it runs. Two servers in one namespace need two names: `instance`.
+    whose rights it runs. Tasks may name what lies in `files`, a directory of this machine. Two servers in one namespace
+    need two names: `instance`.
     """
     directory.mkdir()
     settings = {
@@ -42,10 +45,12 @@ def serving(
         "keep_finished": 0,
         **kubernetes,
     }
-    (directory / "tesk.yaml").write_text(
-        yaml.safe_dump({"backend": "kubernetes", "kubernetes": settings, "tasks": dict(tasks or {})})
-    )
-    ground = Ground({"TESK_STORAGE_FILE_ROOTS": "[]"}, lambda: space.left(seconds=30))
+    if files is not None:
+        settings["file_volumes"] = [{"pvc": space.show(files, f"files-{directory.name}"), "path": str(files)}]
+    sections = {"backend": "kubernetes", "kubernetes": settings, "tasks": dict(tasks or {})}
+    (directory / "tesk.yaml").write_text(yaml.safe_dump(sections))
+    roots = [] if files is None else [str(files)]
+    ground = Ground({"TESK_STORAGE_FILE_ROOTS": json.dumps(roots)}, lambda: space.left(seconds=30))
     place = Place({}, BUSYBOX, prepare=lambda _: contextlib.nullcontext(ground), admits=False, patience=3.0)
     site = Site(place, directory)
     try:

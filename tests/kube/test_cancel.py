@@ -32,6 +32,8 @@ SOON = 60.0
 KINDS = "jobs,pods,persistentvolumeclaims,configmaps"
 RANDOM = random.Random(5)
 SOMETIMES = sorted(RANDOM.uniform(0.0, 8.0) for _ in range(6))
+POD_TIMES = sorted(RANDOM.uniform(0.5, 4.0) for _ in range(6))
+"""The same for pods, which run sooner."""
 
 
 def waits(step: str, reason: str) -> Moment:
@@ -59,6 +61,16 @@ def runs(step: str) -> Moment:
 def queued(history: History, diary: Diary, task: str) -> bool:
     """The server has the task, and has nothing made for it."""
     return diary.states(task) == ["QUEUED"]
+
+
+def executes(history: History, diary: Diary, task: str) -> bool:
+    """The first executor runs."""
+    return "RUNNING" in diary.states(task)
+
+
+def executed(history: History, diary: Diary, task: str) -> bool:
+    """The only executor has ended, and the task has not."""
+    return diary.executed(task) == 1
 
 
 @dataclass
@@ -97,10 +109,16 @@ def stand(cluster: Cluster, image: str, tmp_path_factory: pytest.TempPathFactory
             "wide": {},
             "narrow": {"max_active": 1},
             "stuck": {"image": f"{host}/hanging/tesk:1"},
+            "pod": {"layout": "pod"},
+            "stuck pod": {"layout": "pod", "image": f"{host}/hanging/tesk:1"},
         }
         sites = {
             name: stack.enter_context(
-                serving(space, directory / name, **{"image": image, "instance": name, "start_timeout": 3600, **one})
+                serving(
+                    space,
+                    directory / name,
+                    **{"image": image, "instance": name.replace(" ", "-"), "start_timeout": 3600, **one},
+                )
             )
             for name, one in settings.items()
         }
@@ -115,6 +133,7 @@ def stand(cluster: Cluster, image: str, tmp_path_factory: pytest.TempPathFactory
         diaries["narrow"].wait(holder)
 
 
+PODS = ["pulls the image of tesk", "pulls its image", "stages in", "runs and ignores SIGTERM", "stages out"]
 NAMES = [
     "waits for a place",
     "pulls the image of tesk",
@@ -124,6 +143,7 @@ NAMES = [
     "runs and ignores SIGTERM",
     "stages out",
     *(f"is {after:.2f} s old" for after in SOMETIMES),
+    *(f"is a pod and {what}" for what in (*PODS, *(f"{after:.2f} s old" for after in POD_TIMES))),
 ]
 
 
@@ -142,6 +162,12 @@ def cases(site: Site, host: str, web: str) -> dict[str, Canceled]:
         Canceled("wide", {**stubborn, **scratch}, runs("executor")),
         Canceled("wide", back, runs("stage-out")),
         *(Canceled("wide", {**sleep, **scratch}, after=after) for after in SOMETIMES),
+        Canceled("stuck pod", sleep, waits("taskmaster", "Pulling")),
+        Canceled("pod", {**site.task("true", image=f"{host}/hanging/a:1"), **scratch}, waits("taskmaster", "Pulling")),
+        Canceled("pod", slow, runs("taskmaster")),
+        Canceled("pod", {**stubborn, **scratch}, executes),
+        Canceled("pod", back, executed),
+        *(Canceled("pod", {**sleep, **scratch}, after=after) for after in POD_TIMES),
     ]
     return dict(zip(NAMES, found, strict=True))
 

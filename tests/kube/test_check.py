@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,7 @@ def check(space: Space, kubeconfig: Path, state: Path, **settings: str) -> tuple
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=150,
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     return done.returncode, {one["what"]: (one["status"], one["message"]) for one in lines}
@@ -70,6 +71,26 @@ def test_who_may_look_at_everything_is_told_everything(cluster: Cluster, tmp_pat
         assert {status for status, _ in found.values()} == {"ok"}
         assert found["secret for storage"][1] == "keys"
         assert found["rights of taskmasters"][0] == "ok"
+
+
+def test_layout_pod_is_tried_with_a_pod_that_goes_again(cluster: Cluster, image: str, tmp_path: Path) -> None:
+    with new_space(cluster, wait=False) as space:
+        account = space.kubeconfig("tesk", tmp_path)
+        code, found = check(space, account, tmp_path / "state", layout="pod", image=image, run_as_user="10001")
+        assert found["order of containers"] == (
+            "ok",
+            "the second container of a pod started when the first one's hook had ended",
+        )
+        assert (code, space.left()) == (0, [])
+
+
+def test_a_probe_that_cannot_start_says_why_and_goes(cluster: Cluster, tmp_path: Path) -> None:
+    with new_space(cluster, wait=False) as space:
+        code, found = check(space, cluster.kubeconfig, tmp_path / "state", layout="pod", image="localhost/no-tesk:1")
+        status, message = found["order of containers"]
+        assert (code, status) == (1, "fail")
+        assert re.search(r"within 1\d s: image 'localhost/no-tesk:1' cannot be pulled", message)
+        assert space.left() == []
 
 
 def test_what_settings_name_and_is_not_there_fails_by_name(space: Space, cluster: Cluster, tmp_path: Path) -> None:

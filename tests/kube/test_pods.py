@@ -1,11 +1,12 @@
-"""An attempt as one pod, on the cluster: what it may hold, what is taken from it, and what its executors see."""
+"""An attempt as one pod, on the cluster: what it may hold, and what its executors see.
+
+What is taken from it is in tests/kube/faults, what executors try in test_tricks.py.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,6 @@ from tests.behaviour.sites import Site, sentences
 from tests.kube.cluster import Cluster
 from tests.kube.diary import Diary
 from tests.kube.eventually import until
-from tests.kube.faults.machine import Machine
-from tests.kube.scenes.stage import registry
 from tests.kube.serving import serving
 from tests.kube.space import Space, new_space
 
@@ -27,8 +26,6 @@ pytestmark = [pytest.mark.kube, pytest.mark.timeout(400)]
 Json = dict[str, Any]
 
 LAST = 15
-LASTS = 20
-"""Seconds that a task runs from which something is taken: as long as its second attempt takes."""
 
 PEEKS = """
 ls /.tesk; ls -l /.tesk | grep -c '^p'; ls -d /var/run/secrets /tesk /scratch 2>&1 | grep -vc 'No such'
@@ -43,9 +40,7 @@ class Crowd:
     site: Site
     space: Space
     diary: Diary
-    machine: Machine
     ids: dict[str, str]
-    registry: str
 
     def end(self, case: str) -> Json:
         """The task of `case` once it has ended."""
@@ -56,19 +51,16 @@ class Crowd:
 def crowd(cluster: Cluster, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crowd]:
     cluster.need_here()
     with ExitStack() as stack:
-        host = stack.enter_context(registry())
         space = stack.enter_context(new_space(cluster, "pods", wait=False))
         secret = space.secret("storage", {"SECRET_WORD": "x"})
         directory = tmp_path_factory.mktemp("pods") / "server"
         more = {"layout": "pod", "start_timeout": 15, "storage_secret": secret}
         site = stack.enter_context(serving(space, directory, image=image, **more))
         diary = stack.enter_context(Diary(site))
-        machine = stack.enter_context(contextlib.closing(Machine(space)))
         ids = {name: site.create(task) for name, task in cases(site).items()}
-        crowd = Crowd(site, space, diary, machine, ids, host)
-        for case, strike in STRIKES.items():
-            strike(crowd, runs(crowd, case))
-        yield crowd
+        yield Crowd(site, space, diary, ids)
+        with site.client as client:
+            client.cancel(ids["drained"])
         for one in ids.values():
             diary.wait(one)
         assert site.left() == []
@@ -83,16 +75,12 @@ def several(site: Site, *scripts: str, **more: Any) -> Json:
 
 def cases(site: Site) -> dict[str, Json]:
     """The tasks, those that take longest first."""
-    lasts = site.shell(f"sleep {LASTS}")
     data: Json = {"volumes": ["/data"]}
     second = several(site, "sleep 3", "true")
     second["executors"][1]["image"] = "localhost/no-such-image:1"
     return {
-        **dict.fromkeys(STRIKES, lasts),
-        "taken: evicted": {**lasts, **data},
         "second image missing": second,
-        "launcher killed": site.shell("sleep 600"),
-        "canceled while it runs": several(site, "sleep 600", "true", **data),
+        "drained": several(site, "sleep 600", "true", **data),
         "sixteen": several(site, *(f"echo {one} >> /data/log" for one in range(LAST)), "cat /data/log", **data),
         "scratch is full": site.shell(
             "dd if=/dev/zero of=/data/big bs=1M count=20; sleep 600", resources={"disk_gb": 0.002}, **data
@@ -106,8 +94,6 @@ def cases(site: Site) -> dict[str, Json]:
             "inputs": [{"path": "/etc/passwd", "content": "me\n"}, {"path": "/in.txt", "content": "you\n"}],
         },
         "not found": site.task("/no/such/program"),
-        "writes to nobody": site.shell("exec >&- 2>&-; sleep 1; exit 4"),
-        "leaves a daemon": site.shell("setsid sleep 600 & exit 0"),
     }
 
 
@@ -176,80 +162,14 @@ def test_what_ended_a_command_is_told(crowd: Crowd) -> None:
         assert words in sentences(task)
 
 
-def test_a_command_that_closes_its_streams_or_leaves_a_daemon_ends_as_it_says(crowd: Crowd) -> None:
-    assert streams(crowd.end("writes to nobody"))[0] == 4
-    assert crowd.end("leaves a daemon")["state"] == "COMPLETE"
-
-
-def runs(crowd: Crowd, case: str) -> Any:
-    """The pod of `case` once its first command runs."""
-    task = crowd.ids[case]
-    crowd.diary.wait(task, "RUNNING")
-    return until(lambda: crowd.machine.pod(task, "taskmaster"), f"{case} has a pod")
-
-
-def test_a_launcher_that_is_killed_is_a_killed_executor(crowd: Crowd) -> None:
-    pod = runs(crowd, "launcher killed")
-    kill(crowd, pod, "ex-00")
-    task = crowd.end("launcher killed")
-    assert (task["state"], streams(task)[0]) == ("EXECUTOR_ERROR", 137)
-    assert "its container was killed" in sentences(task)
-
-
-def kill(crowd: Crowd, pod: Any, container: str) -> None:
-    """kill -9 of the container's first process, from the machine."""
-
-    def first() -> int | None:
-        now = crowd.machine.pod_named(pod.metadata.name)
-        return crowd.machine.first_process(now, container) if now is not None else None
-
-    crowd.machine.signal(until(first, f"{container} has a process") or 0)
-
-
-STRIKES: dict[str, Callable[[Crowd, Any], None]] = {
-    "taken: deleted": lambda crowd, pod: crowd.machine.delete_pod(pod),
-    "taken: evicted": lambda crowd, pod: crowd.machine.evict(pod),
-    "taken: taskmaster killed": lambda crowd, pod: kill(crowd, pod, "taskmaster"),
-}
-SAID = {
-    "taken: deleted": "its pod was deleted",
-    "taken: evicted": "evicted",
-    "taken: taskmaster killed": "taskmaster",
-}
-
-
-@pytest.mark.parametrize("case", STRIKES)
-def test_what_takes_the_pod_makes_a_new_attempt(crowd: Crowd, case: str) -> None:
-    task = crowd.end(case)
-    assert task["state"] == "COMPLETE", sentences(task)
-    lost, kept = task["logs"]
-    assert SAID[case] in "\n".join(lost["system_logs"])
-    assert lost["logs"] == []
-    assert kept["start_time"] >= lost["end_time"], "never while the old pod may still write"
-
-
 def test_a_drain_takes_such_a_pod_without_force(crowd: Crowd) -> None:
-    runs(crowd, "canceled while it runs")
-    selector = f"--pod-selector=tesk/task={crowd.ids['canceled while it runs']}"
+    task = crowd.ids["drained"]
+    crowd.diary.wait(task, "RUNNING")
+    selector = f"--pod-selector=tesk/task={task}"
     said = crowd.space.cluster.kubectl(
         "drain", "node-1", "--dry-run=client", "--ignore-daemonsets", "--delete-emptydir-data", selector
     )
-    assert f"{crowd.space.name}/{crowd.ids['canceled while it runs']}" in said
-
-
-@pytest.mark.parametrize("case", ["runs", "pulls"])
-def test_a_cancel_leaves_nothing(crowd: Crowd, case: str) -> None:
-    if case == "pulls":
-        task = crowd.site.create(crowd.site.task("true", image=f"{crowd.registry}/hanging/a:1"))
-        until(lambda: "being pulled" in (crowd.diary.why(task) or ""), "it says that its image is being pulled")
-    else:
-        task = crowd.ids["canceled while it runs"]
-        crowd.diary.wait(task, "RUNNING")
-    with crowd.site.client as client:
-        client.cancel(task)
-    assert crowd.diary.wait(task)["state"] == "CANCELED"
-    left = json.loads(crowd.space.kubectl("get", "pods,configmaps", "-l", f"tesk/task={task}", "-o", "json"))["items"]
-    assert [one["metadata"]["name"] for one in left] == []
+    assert f"{crowd.space.name}/{task}" in said
 
 
 def test_scratch_may_be_a_volume_that_goes_with_its_pod(cluster: Cluster, image: str, tmp_path: Path) -> None:

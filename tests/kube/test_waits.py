@@ -75,6 +75,11 @@ def first_report(history: History, task: str) -> float | None:
     return next((one.at for one in history.sights("ConfigMap", task) if one.labels["tesk/step"] == "report"), None)
 
 
+def first_plan(history: History, task: str) -> float | None:
+    """When its plan was there: the pod that comes next is refused at once."""
+    return next((one.at for one in history.sights("ConfigMap", task) if one.labels["tesk/step"] == "plan"), None)
+
+
 @dataclass(frozen=True)
 class Case:
     """A task for the server `server`, the words that tell what keeps it, and how to see that the cluster knows."""
@@ -170,8 +175,45 @@ INCURABLE = {
         first_report,
         task={**SCRATCH, **asking(disk_gb=20)},
     ),
+    "pod: image that is not there": Case(
+        "pod",
+        "image '{host}/missing/bwa:0.7' cannot be pulled: not found",
+        pull_failed,
+        task={"image": "{host}/missing/bwa:0.7"},
+    ),
+    "pod: labels that no node has": Case(
+        "pod",
+        "no node has the labels that it asks for",
+        no_node,
+        task=choosing(**{"node_selector.kubernetes.io/hostname": "elsewhere"}),
+    ),
+    "pod: service account": Case(
+        "pod",
+        "the cluster refuses its pod: error looking up service account",
+        first_plan,
+        task=choosing(service_account="absent"),
+    ),
+    "pod: storage class": Case(
+        "odd-pod", "storage class 'absent' does not exist", event_is("ProvisioningFailed"), task=SCRATCH
+    ),
+    "pod: Secret of executors": Case("odd-pod", 'secret "absent" not found', event_is("FailedMount")),
+    "pod: Secret for storage": Case(
+        "secret-pod", 'its container cannot be set up: secret "absent" not found', UNSET, task=SCRATCH
+    ),
+    "pod: larger than the quota": Case(
+        "quota-pod",
+        "its pod is larger than quota 'small' of the namespace allows",
+        first_plan,
+        task=asking(cpu_cores=3),
+    ),
 }
 CURABLE = {
+    "pod: more cores than any node has": Case(
+        "odd-pod", "no node has enough cpu", no_node, timeout=QUEUE_TIMEOUT, task=asking(cpu_cores=1000)
+    ),
+    "pod: quota in use": Case(
+        "quota-pod", "quota 'small' of the namespace is used up (requests.cpu", first_plan, task=asking(cpu_cores=0.4)
+    ),
     "more cores than any node has": Case(
         "odd", "no node has enough cpu", no_node, timeout=QUEUE_TIMEOUT, task=asking(cpu_cores=1000)
     ),
@@ -206,7 +248,7 @@ class Waiting:
 
     def history(self, case: Case) -> History:
         """What was seen of its namespace."""
-        return self.histories["quota" if case.server == "quota" else "waits"]
+        return self.histories["quota" if case.server.startswith("quota") else "waits"]
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +267,7 @@ def waiting(cluster: Cluster, image: str, tmp_path_factory: pytest.TempPathFacto
         histories = {name: stack.enter_context(History(cluster, one.name)) for name, one in spaces.items()}
         sites = {}
         for name, settings in servers(names).items():
-            space = spaces["quota" if name == "quota" else "waits"]
+            space = spaces["quota" if name.startswith("quota") else "waits"]
             sites[name] = stack.enter_context(serving(space, directory / name, **{"image": image, **settings}))
         diaries = {name: stack.enter_context(Diary(one)) for name, one in sites.items()}
         found = Waiting(spaces, histories, diaries, {}, names)
@@ -257,6 +299,9 @@ def servers(names: Mapping[str, str]) -> dict[str, Json]:
         "account": {"taskmaster_service_account": "absent"},
         "quota": {},
     }
+    pod = {"layout": "pod", "pod_scratch": "volume"}
+    some |= {f"{name}-pod": {**some[name], **pod} for name in ("odd", "secret", "quota")}
+    some["pod"] = {**some["plain"], "layout": "pod"}
     return {name: {"instance": name, "start_timeout": START_TIMEOUT, **one} for name, one in some.items()}
 
 

@@ -8,6 +8,7 @@
  *   probe both         "out" to stdout and "err" to stderr, without newlines
  *   probe eat N        takes N MiB of memory
  *   probe reach        tries to get at process 1
+ *   probe feign CODE   sends its parent a SIGTERM that looks as if it came from outside
  */
 
 #include <dirent.h>
@@ -18,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -106,6 +108,14 @@ static int reach(void)
     return 0;
 }
 
+static int feign(int code)
+{
+    siginfo_t told = {.si_signo = SIGTERM, .si_code = code};
+    signal(SIGTERM, SIG_IGN);
+    fputs(syscall(SYS_rt_sigqueueinfo, getppid(), SIGTERM, &told) == 0 ? "sent" : "refused", stdout);
+    return 0;
+}
+
 int main(int count, char **arguments)
 {
     const char *what = count > 1 ? arguments[1] : "";
@@ -124,5 +134,7 @@ int main(int count, char **arguments)
         return eat((size_t)number);
     if (strcmp(what, "reach") == 0)
         return reach();
+    if (strcmp(what, "feign") == 0)
+        return feign(number);
     return tell_all(count, arguments);
 }

@@ -252,6 +252,37 @@ def test_a_daemon_that_writes_for_ever_does_not_keep_the_launcher(run: Runner) -
     assert ran.stdout.startswith(b"\0")
 
 
+def test_nothing_that_the_command_left_goes_on_once_its_end_is_told(run: Runner, tmp_path: Path) -> None:
+    """In a container: there it could tell another end, or change what is being delivered."""
+    alone = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine gives no process namespaces (unshare)")
+    forges = f"while :; do echo forged >{run.end}; echo more >>{tmp_path}/out; done"
+    # its record is longer than a pipe, so that the launcher stays after it has told the end while nobody reads on
+    script = f"setsid sh -c '{forges}' & while [ ! -s {tmp_path}/out ]; do :; done; head -c 60000 /dev/zero; exit 3"
+    argv = [*alone, *run.argv(["sh", "-c", script])]
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.read(60000)
+        wait_until(lambda: run.end.exists() and run.end.read_text().startswith("{"))
+        size = (tmp_path / "out").stat().st_size
+        time.sleep(0.2)
+        assert '"exit_code":3,' in run.end.read_text()
+        assert (tmp_path / "out").stat().st_size == size
+        process.stdout.read()
+    assert process.returncode == 3
+
+
+@pytest.mark.parametrize(("code", "said"), [(0, "refused"), (-1, "sent")])
+def test_a_command_cannot_feign_that_its_container_is_told_to_end(
+    run: Runner, probe: Path, code: int, said: str
+) -> None:
+    """By a signal that says of itself that it comes from nobody inside."""
+    ran = run(probe, "feign", str(code))
+    assert ran.end is not None
+    assert (ran.stdout.decode(), ran.end.asked) == (said, False)
+
+
 def test_orphans_are_taken_in(run: Runner) -> None:
     script = "for one in 1 2 3 4 5; do (sleep 0.1 & sleep 0.05 &); done; echo left; exec sleep 300"
     with run.start("sh", "-c", script) as process:

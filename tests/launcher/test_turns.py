@@ -201,7 +201,11 @@ def test_what_containers_need_is_there_before_they_start(launcher: Path, control
         assert stat.S_IMODE((scratch / "a b/deep").stat().st_mode) == 0o777
         assert stat.S_IMODE((scratch / "etc").stat().st_mode) == 0o777
         assert (scratch / "etc/tool.conf").read_bytes() == b""
-        assert sorted(one.name for one in control.iterdir()) == ["ex-00", "ex-01", "ex-02", "ready"]
+        copies = {f"ex-0{one}.{name}" for one in range(3) for name in ("hosts", "resolv.conf")}
+        assert {one.name for one in control.iterdir()} == {"ex-00", "ex-01", "ex-02", "ready", *copies}
+        for name in copies:
+            there = Path("/etc", name.partition(".")[2])
+            assert (control / name).read_bytes() == (there.read_bytes() if there.exists() else b"")
         for number in range(3):
             place = control / f"ex-{number:02d}"
             assert sorted(one.name for one in place.iterdir()) == ["end", "go", "launcher"]

@@ -194,6 +194,19 @@ def test_an_executor_sees_its_pieces_of_scratch_and_the_launcher_and_no_more() -
     assert [one.name for one in pod.volumes or ()] == ["scratch"]
 
 
+@pytest.mark.parametrize(("path", "own"), [("/data", True), ("/etc/hosts", False)])
+def test_an_executor_of_a_pod_has_a_copy_of_the_pods_host_files_unless_the_task_brings_one(
+    path: str, own: bool
+) -> None:
+    plan = Plan((SAY, SAY), mounts=(Mount(path, "FILE", read_only=True),))
+    taskmaster, _, second = task_pod(OWNER, plan, SITE).containers
+    mounts = [(one.mountPath, one.subPath) for one in second.volumeMounts or ()]
+    assert [one for one, _ in mounts].count("/etc/hosts") == 1
+    assert (("/etc/hosts", "ex-01.hosts") in mounts) == own
+    assert ("/etc/resolv.conf", "ex-01.resolv.conf") in mounts
+    assert "/etc/hosts" not in [one.mountPath for one in taskmaster.volumeMounts or ()]
+
+
 def test_without_scratch_the_launcher_is_brought_by_a_container_of_our_image() -> None:
     pod = executor_pod(OWNER, MINIMAL, SITE, 0)
     (bringing,) = pod.initContainers or ()

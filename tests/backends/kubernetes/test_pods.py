@@ -21,6 +21,7 @@ from tesk.backends.base import Attempt
 from tesk.backends.kubernetes import backend as backend_module
 from tesk.backends.kubernetes import following
 from tesk.backends.kubernetes.mounted import read_pod
+from tesk.backends.kubernetes.pace import Backoff
 from tesk.backends.kubernetes.pushing import Pusher
 from tesk.backends.kubernetes.report_lines import ReportWriter
 from tesk.taskmaster.report import Report
@@ -278,16 +279,19 @@ async def test_a_pod_that_is_deleted_is_a_lost_attempt_of_which_nothing_stays() 
         assert not cluster.objects
 
 
-async def test_a_taskmaster_that_dies_is_a_lost_attempt() -> None:
+@pytest.mark.parametrize(
+    ("reason", "why"), [("OOMKilled", "it ran out of memory"), ("Error", "it ended with exit code 137 and told no end")]
+)
+async def test_a_taskmaster_that_dies_is_a_lost_attempt(reason: str, why: str) -> None:
     async with world() as cluster, pods(cluster) as made:
         await offered(made)
         tell(cluster, RUNNING)
         put_pod(cluster)
         await settle(lambda: State.RUNNING in made.states())
-        died = {"terminated": {"exitCode": 137, "reason": "OOMKilled", "startedAt": TIME, "finishedAt": TIME}}
+        died = {"terminated": {"exitCode": 137, "reason": reason, "startedAt": TIME, "finishedAt": TIME}}
         put_pod(cluster, died, ENDED, phase="Failed")
         await settle(lambda: made.last().lost is not None, seconds=20)
-        assert "ran out of memory" in (made.last().lost or "")
+        assert (made.last().lost or "").startswith(f"taskmaster: {why}")
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -348,6 +352,59 @@ async def test_an_image_that_cannot_be_pulled_ends_the_attempt_whatever_the_task
         await settle(lambda: made.states()[-1:] == [State.SYSTEM_ERROR], seconds=10)
         assert "executor 0 could not start within 3 s" in made.last().system_logs[-1]
         assert not cluster.objects
+
+
+async def test_a_pod_that_is_refused_is_told_as_such() -> None:
+    quota = "exceeded quota: small, requested: requests.cpu=3, used: requests.cpu=0, limited: requests.cpu=1"
+    async with world() as cluster, pods(cluster) as made:
+        refusal = status(403, "Forbidden", f'pods "x" is forbidden: {quota}')
+        cluster.refusals["POST", "pods"] = {**refusal, "details": {"kind": "pods", "name": "x"}}
+        assert await made.backend.offer(Attempt(KEY, MINIMAL))
+        await settle(lambda: made.states()[-1:] == [State.SYSTEM_ERROR])
+        assert (
+            made.last()
+            .system_logs[-1]
+            .startswith(
+                "the task could not start within 0.3 s: its pod is larger than quota 'small' of the namespace allows"
+            )
+        )
+
+
+async def test_what_is_refused_again_and_again_is_told_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However seldom it is tried by now."""
+    seldom = lambda first, most: Backoff(60.0, 60.0) if most == 10.0 else Backoff(first, most)  # noqa: E731
+    monkeypatch.setattr(backend_module, "Backoff", seldom)
+    async with world() as cluster, pods(cluster) as made:
+        cluster.refusals["POST", "pods"] = status(403, "Forbidden", "no")
+        assert await made.backend.offer(Attempt(KEY, MINIMAL))
+        await settle(lambda: made.states()[-1:] == [State.SYSTEM_ERROR])
+
+
+async def test_the_claim_that_goes_with_a_pod_says_why_it_has_no_volume() -> None:
+    async with world() as cluster, pods(cluster) as made:
+        await offered(made)
+        why = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+        put_pod(cluster, None, None, phase="Pending", conditions=[{**UNBOUND, "message": why}])
+        there = cluster.objects["pods", KEY.task]
+        del there["spec"]["nodeName"]
+        cluster.put("pods", there)
+        name = f"{KEY.task}-scratch"
+        event = {"kind": "PersistentVolumeClaim", "name": name, "namespace": "somewhere"}
+        cluster.put(
+            "events",
+            {
+                "metadata": {"name": f"{name}.1"},
+                "involvedObject": event,
+                "reason": "ProvisioningFailed",
+                "message": 'storageclass.storage.k8s.io "absent" not found',
+                "type": "Warning",
+            },
+        )
+        await settle(lambda: made.states()[-1:] == [State.SYSTEM_ERROR])
+        assert made.last().system_logs[-1].endswith("storage class 'absent' does not exist")
+
+
+UNBOUND = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
 
 
 async def test_a_container_that_cannot_be_started_ends_the_attempt() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import itertools
 import re
 from collections.abc import AsyncIterator, Callable
@@ -36,7 +37,9 @@ class World:
         self.refusals: dict[tuple[str, str], Json] = {}
         """What is answered to a method on a plural instead of doing it."""
         self._numbers = itertools.count(1)
-        self._watches: list[tuple[str, Asked, asyncio.Queue[Json]]] = []
+        self._watches: list[tuple[str, Asked, asyncio.Queue[Json | None]]] = []
+        self._unsaid: list[tuple[str, str, Json]] | None = None
+        self._history: list[tuple[str, str, Json]] = []
 
     def names(self, plural: str) -> list[str]:
         """What there is of one kind."""
@@ -68,6 +71,23 @@ class World:
         obj = self.objects.pop((plural, name))
         obj["metadata"]["resourceVersion"] = str(next(self._numbers))
         self._tell("DELETED", plural, obj)
+
+    def end_watches(self, *, expired: bool = False) -> None:
+        """Every watch ends; `expired`: with the word that its version is forgotten."""
+        for _, _, queue in self._watches:
+            if expired:
+                queue.put_nowait({"type": "ERROR", "object": status(410, "Expired")})
+            queue.put_nowait(None)
+
+    def fall_behind(self) -> None:
+        """From now on watches hear nothing of what happens."""
+        self._unsaid = self._unsaid or []
+
+    def catch_up(self) -> None:
+        """Watches hear all of it, in order."""
+        unsaid, self._unsaid = self._unsaid or [], None
+        for one in unsaid:
+            self._tell(*one)
 
     def pod_of(self, job: str, container: str, *, node: str | None = "node-1", **state: Any) -> Json:
         """The pod of a Job that is there, with its container in `state` (`running`, `terminated`, `waiting`)."""
@@ -141,21 +161,27 @@ class World:
             self.logs[pod] = self.late_logs.pop(pod)
 
     async def _watch(self, plural: str, asked: Asked, reply: Reply) -> None:
-        queue: asyncio.Queue[Json] = asyncio.Queue()
+        queue: asyncio.Queue[Json | None] = asyncio.Queue()
         entry = (plural, asked, queue)
         since = int(asked.query["resourceVersion"])
-        for (kind, _), obj in self.objects.items():  # what came between the list and this watch
-            if kind == plural and _chosen(asked, obj) and int(obj["metadata"]["resourceVersion"]) > since:
-                queue.put_nowait({"type": "MODIFIED", "object": obj})
+        for kind, of, obj in self._history:
+            if of == plural and _chosen(asked, obj) and int(obj["metadata"]["resourceVersion"]) > since:
+                queue.put_nowait({"type": kind, "object": obj})
         self._watches.append(entry)
         try:
             await reply.begin()
-            while True:
-                await reply.tell(await queue.get())
+            while (told := await queue.get()) is not None:
+                await reply.tell(told)
+            await reply.end()
         finally:
             self._watches.remove(entry)
 
     def _tell(self, kind: str, plural: str, obj: Json) -> None:
+        told = (kind, plural, copy.deepcopy(obj))
+        if self._unsaid is not None:
+            self._unsaid.append(told)
+            return
+        self._history.append(told)
         for watched, asked, queue in self._watches:
             if watched == plural and _chosen(asked, obj):
                 queue.put_nowait({"type": kind, "object": obj})

@@ -17,8 +17,14 @@ from tests.behaviour.sites import BACKENDS, Ground, Site
 from tests.kube.cluster import HOST, Cluster
 from tests.kube.faults.gates import GateKeeper, Passed, gate_keeper
 from tests.kube.faults.machine import Machine, until
-from tests.kube.faults.strikes import strike, strike_in_clean_up, wait_until_held
-from tests.kube.faults.table import Case
+from tests.kube.faults.strikes import (
+    strike,
+    strike_in_clean_up,
+    strike_pod,
+    strike_pod_in_clean_up,
+    wait_until_held,
+)
+from tests.kube.faults.table import Case, Layout
 from tests.kube.faults.verdict import complaints
 from tests.kube.image import BUSYBOX
 from tests.kube.space import Space, new_space
@@ -51,8 +57,11 @@ class Campaign:
     another one.
     """
 
-    def __init__(self, site: Site, space: Space, machine: Machine, gates: GateKeeper, seed: int) -> None:
+    def __init__(
+        self, site: Site, space: Space, machine: Machine, gates: GateKeeper, seed: int, layout: Layout
+    ) -> None:
         self.site = site
+        self.layout = layout
         self.machine = machine
         self.ended: dict[str, dict[str, Any]] = {}
         """The tasks that were judged, FULL, by name."""
@@ -124,12 +133,17 @@ class Campaign:
 
     def _strike_one(self, run: Run) -> None:
         self._arrive(run)
-        if run.case.step == "clean-up":
-            chance = random.Random(f"{self._seed} {run.name}")
-            run.note = strike_in_clean_up(self.machine, run.case, run.id, run.passed.opened.set, chance)
+        machine, case, passed = self.machine, run.case, run.passed
+        chance = random.Random(f"{self._seed} {run.name}")
+        if case.step == "clean-up" and self.layout == "pod":
+            run.note = strike_pod_in_clean_up(
+                machine, case, run.id, passed.opened.set, lambda: passed.delivered, chance
+            )
+        elif case.step == "clean-up":
+            run.note = strike_in_clean_up(machine, case, run.id, passed.opened.set, chance)
         else:
-            strike(self.machine, run.case, run.id)
-        run.passed.opened.set()
+            (strike_pod if self.layout == "pod" else strike)(machine, case, run.id)
+        passed.opened.set()
 
     def _hold_one(self, run: Run) -> None:
         """Bring a task to its step; to hold it in clean-up, its claim is kept from going."""
@@ -170,17 +184,19 @@ class Campaign:
 
 
 @contextlib.contextmanager
-def campaign(cluster: Cluster, image: str, directory: Path, seed: int, **settings: str) -> Iterator[Campaign]:
+def campaign(
+    cluster: Cluster, image: str, directory: Path, seed: int, layout: Layout = "jobs", **settings: str
+) -> Iterator[Campaign]:
     """A server with a place for tasks; its namespace goes afterwards."""
     cluster.need_here()
     with gate_keeper(HOST) as gates, new_space(cluster, "faults", wait=False) as space:
         given = {
+            "TESK_KUBERNETES_LAYOUT": layout,
             "TESK_KUBERNETES_KUBECONFIG": str(space.kubeconfig("tesk", directory)),
             "TESK_KUBERNETES_NAMESPACE": space.name,
             "TESK_KUBERNETES_EXECUTOR_SERVICE_ACCOUNT": "tesk-executor",
             "TESK_KUBERNETES_NODE_SELECTOR": json.dumps({_any_step(space): "yes"}),
             "TESK_KUBERNETES_ALLOWED_NODE_SELECTOR_KEYS": json.dumps([_stage_in(space)]),
-            "TESK_KUBERNETES_LAYOUT": "jobs",
             "TESK_KUBERNETES_START_TIMEOUT": "240",
             "TESK_KUBERNETES_KEEP_FINISHED": "1",
             "TESK_KUBERNETES_MAX_ACTIVE": "100",
@@ -193,7 +209,7 @@ def campaign(cluster: Cluster, image: str, directory: Path, seed: int, **setting
         try:
             site.start()
             with contextlib.closing(Machine(space)) as machine:
-                yield Campaign(site, space, machine, gates, seed)
+                yield Campaign(site, space, machine, gates, seed, layout)
         finally:
             if site.process is not None and site.process.poll() is None:
                 site.stop()

@@ -18,7 +18,7 @@ from lightkube.types import CascadeType, PatchType
 
 from tests.kube.space import Space
 
-__all__ = ["Machine", "until"]
+__all__ = ["Machine", "ended", "until"]
 
 T = TypeVar("T")
 
@@ -67,10 +67,14 @@ class Machine:
         """The ConfigMap, if it is there."""
         return self._get(ConfigMap, name)
 
-    def delete_pod(self, pod: Pod) -> None:
-        """As `kubectl delete pod` does."""
+    def delete_pod(self, pod: Pod, *, force: bool = False) -> None:
+        """As `kubectl delete pod` does, also with `--force`."""
         assert pod.metadata is not None
-        self._client.delete(Pod, _name(pod))
+        self._client.delete(Pod, _name(pod), grace_period=0 if force else None)
+
+    def delete_config_map(self, name: str) -> None:
+        """As `kubectl delete configmap` does."""
+        self._client.delete(ConfigMap, name)
 
     def evict(self, pod: Pod) -> None:
         """As `kubectl drain` does."""
@@ -95,6 +99,11 @@ class Machine:
     def first_process(self, pod: Pod, container: str) -> int | None:
         """The machine's number of process 1 of a container that runs."""
         return next((pid for pid in self._processes(pod, container) if _number_inside(pid) == 1), None)
+
+    def first_of(self, pod: Pod, container: str) -> int | None:
+        """The same, of what the pod's node tells by now."""
+        now = self.pod_named(_name(pod))
+        return self.first_process(now, container) if now is not None else None
 
     def command(self, pod: Pod, container: str) -> int | None:
         """The process that process 1 of a container started."""
@@ -124,6 +133,16 @@ class Machine:
         if not id_:
             return []
         return [int(one.parent.name) for one in Path("/proc").glob("[0-9]*/cgroup") if id_ in _text(one)]
+
+
+def ended(pod: Pod | None, container: str | None = None) -> bool:
+    """Whether the container of a pod, or any of them, has ended by what its node tells."""
+    statuses = (pod.status and pod.status.containerStatuses) or () if pod is not None else ()
+    return any(
+        one.state is not None and one.state.terminated is not None
+        for one in statuses
+        if container is None or one.name == container
+    )
 
 
 def _name(pod: Pod) -> str:

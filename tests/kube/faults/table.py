@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-__all__ = ["ALONE", "STEPS", "TOGETHER", "Case", "Expected", "Fault", "Step", "sample"]
+__all__ = ["ALONE", "STEPS", "TOGETHER", "Case", "Expected", "Fault", "Layout", "Step", "sample"]
+
+Layout = Literal["jobs", "pod"]
 
 Step = Literal["before", "taskmaster", "stage-in", "executor-0", "executor-1", "stage-out", "clean-up"]
 """Where a task is held when the fault strikes.
 
-`before`: its taskmaster has no node yet. `taskmaster`: that runs, and stage-in has no node yet. `clean-up`: stage-out
-has ended.
+`before`: its taskmaster has no node yet. `taskmaster`: that runs, and stage-in has no node yet, which layout `pod` does
+not know. `clean-up`: stage-out has ended.
 """
 
 Fault = Literal[
@@ -24,6 +26,9 @@ Fault = Literal[
     "job-deleted",
     "job-orphaned",
     "claim-deleted",
+    "pod-forced",
+    "plan-deleted",
+    "next-killed",
     "taskmaster-deleted",
     "taskmaster-evicted",
     "taskmaster-killed",
@@ -32,7 +37,8 @@ Fault = Literal[
 ]
 """`pod` and `job` are those of the step; `killed` is kill -9 from the machine, of its container's first process.
 
-`command-killed` leaves the launcher alone. `job-orphaned` deletes the Job and leaves its pod.
+`command-killed` leaves the launcher alone. `job-orphaned` deletes the Job and leaves its pod. `pod-forced` does not
+wait for the node. `next-killed` is done to the launcher of the executor that waits for its turn.
 """
 
 STEPS: tuple[Step, ...] = get_args(Step)
@@ -118,18 +124,50 @@ _TABLE: dict[Step, dict[Fault, Expected]] = {
     "clean-up": {**_TASKMASTER, "job-deleted": _JOB_GOES},
 }
 
-ALONE: tuple[Case, ...] = tuple(
-    Case(step, fault, expected) for step, faults in _TABLE.items() for fault, expected in faults.items()
-)
+_TASKMASTER_DIED = _again("taskmaster: it ended with exit code 137")
+_POD: dict[Fault, Expected] = {
+    "pod-deleted": _DELETED,
+    "pod-evicted": _EVICTED,
+    "pod-forced": _DELETED,
+    "plan-deleted": _DELETED,
+}
+_POD_RUNS: dict[Fault, Expected] = {**_POD, "taskmaster-killed": _TASKMASTER_DIED}
+_POD_EXECUTES: dict[Fault, Expected] = {**_POD_RUNS, "killed": _KILLED, "command-killed": _KILLED}
+
+_POD_TABLE: dict[Step, dict[Fault, Expected]] = {
+    # without a node it goes before anybody can see why
+    "before": {**_POD, "pod-evicted": _again("its pod was ")},
+    "stage-in": _POD_RUNS,
+    "executor-0": {**_POD_EXECUTES, "next-killed": _KILLED},
+    "executor-1": _POD_EXECUTES,
+    "stage-out": _POD_RUNS,
+    # the last report may be told already, or not
+    "clean-up": {fault: Expected(("COMPLETE",), (1, 2), one.why) for fault, one in _POD_RUNS.items()},
+}
+
+
+def _cases(table: Mapping[Step, Mapping[Fault, Expected]]) -> tuple[Case, ...]:
+    return tuple(Case(step, fault, expected) for step, faults in table.items() for fault, expected in faults.items())
+
+
+ALONE: dict[Layout, tuple[Case, ...]] = {"jobs": _cases(_TABLE), "pod": _cases(_POD_TABLE)}
 """Faults that strike one task and no other."""
 
-TOGETHER: dict[Fault, tuple[Case, ...]] = {
-    fault: tuple(Case(step, fault, _GOES_ON) for step in STEPS) for fault in ("server-killed", "api-away")
+
+def _together(steps: Sequence[Step]) -> dict[Fault, tuple[Case, ...]]:
+    faults: tuple[Fault, ...] = ("server-killed", "api-away")
+    return {fault: tuple(Case(step, fault, _GOES_ON) for step in steps) for fault in faults}
+
+
+TOGETHER: dict[Layout, dict[Fault, tuple[Case, ...]]] = {
+    "jobs": _together(STEPS),
+    # nothing could hold a pod that has delivered
+    "pod": _together([one for one in _POD_TABLE if one != "clean-up"]),
 }
 """Faults that strike every task there is: one at each step."""
 
 
-def sample(seed: int, count: int, cases: Sequence[Case] = ALONE) -> tuple[Case, ...]:
+def sample(seed: int, count: int, cases: Sequence[Case]) -> tuple[Case, ...]:
     """`count` of `cases` by chance: at first each step once, and no fault twice before each was there once."""
     rest = list(cases)
     random.Random(seed).shuffle(rest)

@@ -13,30 +13,44 @@ import pytest
 from tesk.backends.kubernetes.report_map import read_report
 from tests.kube.cluster import Cluster
 from tests.kube.faults.campaign import Campaign, campaign
-from tests.kube.faults.machine import until
-from tests.kube.faults.table import ALONE, TOGETHER, Case, sample
+from tests.kube.faults.machine import ended, until
+from tests.kube.faults.table import ALONE, TOGETHER, Case, Layout, sample
 
-SAMPLE = 10
+SAMPLE: dict[Layout, int] = {"jobs": 10, "pod": 8}
 AWAY = 30.0
 
 pytestmark = pytest.mark.timeout(1800)
-sampled = pytest.param(SAMPLE, marks=pytest.mark.kube, id="sample")
-all_of_them = pytest.param(len(ALONE), marks=pytest.mark.faults, id="all")
+both = pytest.mark.parametrize("layout", ["jobs", "pod"])
+counts = [
+    pytest.param(layout, count, marks=mark, id=f"{layout}-{name}")
+    for name, mark, some in (
+        ("sample", pytest.mark.kube, SAMPLE),
+        ("all", pytest.mark.faults, {layout: len(cases) for layout, cases in ALONE.items()}),
+    )
+    for layout, count in some.items()
+]
 
 
 @pytest.fixture
-def running(cluster: Cluster, image: str, tmp_path: Path, fault_seed: int) -> Iterator[Campaign]:
+def layout() -> Layout:
+    """Of the attempts; tests name another."""
+    return "jobs"
+
+
+@pytest.fixture
+def running(cluster: Cluster, image: str, tmp_path: Path, fault_seed: int, layout: Layout) -> Iterator[Campaign]:
     """A server, and what breaks it."""
-    with campaign(cluster, image, tmp_path, fault_seed) as made:
+    with campaign(cluster, image, tmp_path, fault_seed, layout) as made:
         yield made
 
 
-@pytest.mark.parametrize("count", [sampled, all_of_them])
+@pytest.mark.parametrize(("layout", "count"), counts)
 def test_a_fault_at_a_step_ends_as_it_must(running: Campaign, fault_seed: int, count: int) -> None:
-    wrong = running.alone(sample(fault_seed, count))
+    wrong = running.alone(sample(fault_seed, count, ALONE[running.layout]))
     assert not wrong, f"seed {fault_seed}:\n" + "\n".join(wrong)
 
 
+@both
 @pytest.mark.kube
 @pytest.mark.faults
 def test_a_server_that_is_killed_costs_nothing_wherever_its_tasks_are(running: Campaign) -> None:
@@ -47,14 +61,14 @@ def test_a_server_that_is_killed_costs_nothing_wherever_its_tasks_are(running: C
         time.sleep(1.0)
         running.site.start()
 
-    wrong = running.together(TOGETHER["server-killed"], killed(), lambda number: number % 2 == 0)
+    wrong = running.together(TOGETHER[running.layout]["server-killed"], killed(), lambda number: number % 2 == 0)
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.kube
+@pytest.mark.parametrize("layout", [pytest.param("jobs", marks=pytest.mark.kube), "pod"])
 @pytest.mark.faults
 def test_tasks_that_ended_while_no_server_ran_are_told_by_the_next(running: Campaign) -> None:
-    cases = [one for one in TOGETHER["server-killed"] if one.step in ("stage-in", "executor-1")]
+    cases = [one for one in TOGETHER[running.layout]["server-killed"] if one.step in ("stage-in", "executor-1")]
     started = ""
 
     @contextlib.contextmanager
@@ -74,10 +88,14 @@ def test_tasks_that_ended_while_no_server_ran_are_told_by_the_next(running: Camp
 
 def has_ended(running: Campaign, task: str) -> bool:
     """Whether the last report of the first attempt of `task` is in the cluster."""
+    if running.layout == "pod":
+        pod = running.machine.pod_named(task)
+        return pod is not None and ended(pod, "taskmaster")
     found = running.machine.config_map(f"{task}-report")
     return found is not None and read_report(found).state.terminal
 
 
+@both
 @pytest.mark.faults
 def test_an_api_server_that_is_away_for_half_a_minute_costs_nothing(running: Campaign, cluster: Cluster) -> None:
     tool = cluster.need_here()
@@ -93,6 +111,6 @@ def test_an_api_server_that_is_away_for_half_a_minute_costs_nothing(running: Cam
             subprocess.run([tool, "start", "kube-apiserver"], check=True)
         until(lambda: cluster.run("get", "--raw", "/readyz").returncode == 0)
 
-    cases: list[Case] = [one for one in TOGETHER["api-away"] for _ in range(2)]
+    cases: list[Case] = [one for one in TOGETHER[running.layout]["api-away"] for _ in range(2)]
     wrong = running.together(cases, away(), lambda number: number % 2 == 0)
     assert not wrong, "\n".join(wrong)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from tests.kube.faults.table import ALONE, STEPS, TOGETHER, Case, Expected, sample
+from tests.kube.faults.table import ALONE, STEPS, TOGETHER, Case, Expected, Layout, sample
 from tests.kube.faults.verdict import attempt_of, complaints
 
 GOES_ON = Case("stage-in", "killed", Expected(("COMPLETE",), (1,)))
@@ -25,7 +26,12 @@ def starts(*attempts: int) -> list[tuple[str, str]]:
 
 
 def done() -> dict[str, Any]:
-    return {"end_time": "t9", "logs": [{"exit_code": 0}, {"exit_code": 0}], "outputs": [{"url": "u"}]}
+    return {
+        "start_time": "t6",
+        "end_time": "t9",
+        "logs": [{"exit_code": 0}, {"exit_code": 0}],
+        "outputs": [{"url": "u"}],
+    }
 
 
 def lost(why: str = "executor 0: its pod was deleted") -> dict[str, Any]:
@@ -71,32 +77,45 @@ def test_more_or_fewer_entries_in_logs_are_wrong(logs: list[dict[str, Any]]) -> 
     assert "entries in logs" in judge(AGAIN, "COMPLETE", logs, starts(len(logs)), [b"wanted"])
 
 
+def test_an_attempt_that_began_while_the_one_before_could_write_is_wrong() -> None:
+    early = judge(AGAIN, "COMPLETE", [lost(), {**done(), "start_time": "t4"}], starts(1, 2), [b"wanted"])
+    assert "attempt 2 began before" in early
+
+
 def test_a_loss_for_another_reason_is_wrong() -> None:
     logs = [lost("executor 0: a meteorite"), done()]
     assert "does not say" in judge(AGAIN, "COMPLETE", logs, starts(1, 2), [b"wanted"])
 
 
 def test_an_end_that_says_nothing_is_wrong() -> None:
-    assert "nothing says why" in judge(AGAIN, "SYSTEM_ERROR", [lost(), {"end_time": "t9", "logs": []}], [])
+    assert "nothing says why" in judge(
+        AGAIN, "SYSTEM_ERROR", [lost(), {"start_time": "t6", "end_time": "t9", "logs": []}], []
+    )
 
 
 def test_pods_tell_their_attempt() -> None:
     assert [attempt_of(host(number, 0)) for number in (1, 2, 12)] == [1, 2, 12]
     assert attempt_of("task-a2b3c4d5e6f7g-ex-00-xxxxx") == 1, "an id that looks like one"
+    assert [attempt_of(f"{TASK}{tail}") for tail in ("", "-a2", "-a12")] == [1, 2, 12]
+    assert attempt_of("task-a123456789012") == 1
 
 
 def test_every_step_meets_faults() -> None:
-    assert {one.step for one in ALONE} == set(STEPS)
-    assert all([one.step for one in cases] == list(STEPS) for cases in TOGETHER.values())
+    assert {one.step for one in ALONE["jobs"]} == set(STEPS)
+    assert {one.step for one in ALONE["pod"]} == set(STEPS) - {"taskmaster"}
+    assert all([one.step for one in cases] == list(STEPS) for cases in TOGETHER["jobs"].values())
 
 
+@pytest.mark.parametrize("layout", ALONE)
 @pytest.mark.parametrize("seed", range(20))
-def test_a_sample_is_the_same_for_a_seed_and_has_every_step(seed: int) -> None:
-    found = sample(seed, 10)
-    assert found == sample(seed, 10)
+def test_a_sample_is_the_same_for_a_seed_and_has_every_step(seed: int, layout: Layout) -> None:
+    cases = ALONE[layout]
+    found = sample(seed, 10, cases)
+    assert found == sample(seed, 10, cases)
     assert len(set(found)) == 10
-    assert {one.step for one in found} == set(STEPS)
+    assert {one.step for one in found} == {one.step for one in cases}
 
 
-def test_samples_reach_every_case_in_the_end() -> None:
-    assert {one for seed in range(100) for one in sample(seed, 10)} == set(ALONE)
+@pytest.mark.parametrize("cases", ALONE.values(), ids=ALONE)
+def test_samples_reach_every_case_in_the_end(cases: Sequence[Case]) -> None:
+    assert {one for seed in range(100) for one in sample(seed, 10, cases)} == set(cases)

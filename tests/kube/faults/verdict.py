@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,8 @@ from tests.kube.faults.table import Case
 __all__ = ["complaints"]
 
 _KILLED = 137
+_ID_SIZE = 13
+"""Letters of a task's id after its `task-`; the first may be an `a`, and the others digits."""
 
 
 def complaints(
@@ -34,6 +37,11 @@ def complaints(
     if len(logs) not in case.expected.attempts:
         found.append(f"it has {len(logs)} entries in logs and not {' or '.join(map(str, case.expected.attempts))}")
     found += _of_lost(case, logs[:-1])
+    found += [
+        f"attempt {number} began before the one before it had surely ended"
+        for number, (before, log) in enumerate(itertools.pairwise(logs), 2)
+        if (log.get("start_time") or "") < (before.get("end_time") or "")
+    ]
     found += _of_starts(starts)
     if logs and not logs[-1].get("end_time"):
         found.append("its last attempt has no end_time")
@@ -87,6 +95,7 @@ def _of_success(
 
 
 def attempt_of(host: str) -> int:
-    """The attempt that a pod belongs to, by its name: `TASK-aN-ex-00-xxxxx`, without `-aN` for the first."""
-    before = host.rpartition("-ex-")[0].rpartition("-a")
-    return int(before[2]) if before[0] and before[2].isdecimal() else 1
+    """The attempt that a pod belongs to, by its name: `TASK-aN-ex-00-xxxxx` or `TASK-aN`, the first without `-aN`."""
+    name, _, _ = host.rpartition("-ex-")
+    before, _, number = (name or host).rpartition("-a")
+    return int(number) if before and number.isdecimal() and len(number) < _ID_SIZE - 1 else 1

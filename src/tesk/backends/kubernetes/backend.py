@@ -24,7 +24,7 @@ from tesk.backends.kubernetes.held import Held
 from tesk.backends.kubernetes.labels import EXECUTOR, STEP, key_of, selector_of
 from tesk.backends.kubernetes.names import attempt_name, container_name, report_name
 from tesk.backends.kubernetes.objects import make_pod, make_taskmaster_job, owner_of
-from tesk.backends.kubernetes.observation import Lost, Observation, Waiting
+from tesk.backends.kubernetes.observation import Ended, Lost, Observation, Waiting
 from tesk.backends.kubernetes.observe import observe
 from tesk.backends.kubernetes.options import KubernetesOptions
 from tesk.backends.kubernetes.pace import Backoff
@@ -273,11 +273,11 @@ class KubernetesBackend:
             except NameTaken as error:
                 raise StepFailed(str(error)) from error
             except Refused as error:
-                waiting = refused(error.status, "its first objects") or Waiting(str(error), curable=False)
+                waiting = refused(error.status, _refused_what(error)) or Waiting(str(error), curable=False)
             except (StillThere, Unreachable) as error:
                 waiting = Waiting(str(error), curable=True)
-            patience.wait(waiting)
-            await asyncio.sleep(again.next())
+            # what is due to be told is not held up until the next try would come
+            await asyncio.sleep(min(patience.wait(waiting), again.next()))
         await self._follow(held, made, patience)
 
     async def _make_once(self, attempt: Attempt) -> Job | Pod:
@@ -352,7 +352,7 @@ class KubernetesBackend:
                 self.take(held.key, read_report(there))
         if held.ended or held.leaving:
             return
-        why = seen.lost.sentence if seen.lost else (seen.ended and seen.ended.problem) or "its taskmaster failed"
+        why = seen.lost.sentence if seen.lost else _how(seen.ended)
         lost = held.report or Report(State.SYSTEM_ERROR, start_time=now())
         preempted = State.PREEMPTED if seen.lost and seen.lost.preempted else State.SYSTEM_ERROR
         held.leaving = True
@@ -564,6 +564,19 @@ class KubernetesBackend:
 
 def _moment(time_: str) -> float:
     return datetime.fromisoformat(time_).timestamp()
+
+
+def _how(ended: Ended | None) -> str:
+    """A clause for a taskmaster that ended without its last report."""
+    if ended is None:
+        return "its taskmaster failed"
+    return ended.problem or f"it ended with exit code {ended.exit_code} and told no end"
+
+
+def _refused_what(error: Refused) -> str:
+    """What the API server did not make of an attempt's first objects."""
+    details = error.status.details
+    return {"pods": "its pod", "jobs": "its Job"}.get((details and details.kind) or "", "its plan")
 
 
 def _key(obj: Job | Pod) -> AttemptKey | None:

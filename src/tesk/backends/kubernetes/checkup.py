@@ -1,4 +1,7 @@
-"""Everything that tasks will need of the cluster, tried before the first task does. Nothing is made there."""
+"""Everything that tasks will need of the cluster, tried before the first task does.
+
+Nothing is made there, but a pod in layout `pod`, which goes again.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from tesk.backends.kubernetes.handout import make_plan_config_maps
 from tesk.backends.kubernetes.names import Owner
 from tesk.backends.kubernetes.objects import make_executor_job, make_filer_job, make_pod, make_taskmaster_job
 from tesk.backends.kubernetes.options import FileVolume, KubernetesOptions
+from tesk.backends.kubernetes.order import check_order
 from tesk.backends.kubernetes.pace import Deadline
 from tesk.backends.kubernetes.rights import Right, missing_rights, rights_of
 from tesk.backends.kubernetes.roles import SERVER_RULES, TASKMASTER_RULES
@@ -80,15 +84,19 @@ class _Checkup:
         yield Finding("cluster", "ok", place)
         lacking = await missing_rights(self.cluster, rights_of(SERVER_RULES), within=_WITHIN)
         yield _rights_finding("rights of the server", lacking, "this account")
+        taken = False
         if not lacking:
             finding = await self._objects()
             yield finding
             if finding.what == "namespace":
                 return
+            taken = finding.status == "ok"
         jobs, volumes = self.options.layout == "jobs", self.options.pod_scratch == "volume"
         for finding in await self._taskmaster_rights() if jobs else []:
             yield finding
         yield self._image()
+        if not jobs and taken and self.options.image:
+            yield await check_order(self.cluster, self.options)
         for finding in await self._storage_class() if jobs or volumes else []:
             yield finding
         for one in self._named():
@@ -147,7 +155,8 @@ class _Checkup:
             return Finding("image", "fail", "set kubernetes.image to tesk's own image, as nodes pull it")
         policy = {"Never": "must be on every node", "Always": "is pulled for each pod"}
         how = policy.get(options.image_pull_policy, "is pulled where it is missing")
-        return Finding("image", "ok", f"{options.image} {how}; whether it can be pulled is not tried")
+        untried = "; whether it can be pulled is not tried" if options.layout == "jobs" else ""
+        return Finding("image", "ok", f"{options.image} {how}{untried}")
 
     async def _storage_class(self) -> list[Finding]:
         """The class of scratch volumes, named or the default."""

@@ -26,9 +26,11 @@ __all__ = [
     "ABOUT",
     "ATTEMPT_DIRECTORY",
     "CONTROL_DIRECTORY",
+    "HOST_FILES",
     "LAUNCHER_PROGRAM",
     "LAUNCHER_TREE",
     "OWNER_FILE",
+    "PYTHON_PROGRAM",
     "REPORT_KEY_FILE",
     "SCRATCH_DIRECTORY",
     "SCRATCH_TREE",
@@ -62,11 +64,17 @@ SCRATCH_DIRECTORY = "/scratch"
 CONTROL_DIRECTORY = "/tesk/control"
 """Where the taskmaster of a pod finds the control directories of its executors."""
 
+HOST_FILES = ("hosts", "resolv.conf")
+"""What says in `/etc` where hosts are, which a pod has once: each executor has copies, called `ex-NN.NAME` there."""
+
 SCRATCH_TREE, LAUNCHER_TREE = "scratch", "launcher"
 """The two directories of the scratch volume: the files of the task, by container path; and the launcher."""
 
 TESK_PROGRAM = "/opt/tesk/bin/tesk"
 """The entrypoint of our own image."""
+
+PYTHON_PROGRAM = "/opt/tesk/bin/python"
+"""The Python of our own image."""
 
 LAUNCHER_PROGRAM = "/usr/local/bin/launcher"
 """The launcher in our own image; `--install DIR` copies it to `DIR/launcher`."""

@@ -19,6 +19,7 @@ from lightkube.models.core_v1 import (
     Pod,
     PodTemplateSpec,
 )
+from lightkube.models.meta_v1 import ObjectMeta
 
 from tesk.backends.kubernetes.losses import own_fault, taken, told_by_events
 from tesk.backends.kubernetes.observation import Ended, Lost, Observation, Waiting
@@ -67,7 +68,16 @@ def observe_pod(pod: Pod | None, events: Sequence[Event], *, container: str) -> 
     """What is known now of a pod that no Job made, which is never tried again; None: it surely is no more."""
     if pod is None:
         return Observation(lost=Lost("its pod was deleted"))
-    return _Look(_ALONE, [pod], pod, None, events, container).observe()
+    return _Look(_ALONE, [pod], pod, _own_claim(pod, events), events, container).observe()
+
+
+def _own_claim(pod: Pod, events: Sequence[Event]) -> PersistentVolumeClaim | None:
+    """The claim that goes with a pod without a node, and is named after it, where `events` tell of one."""
+    if pod.metadata is None or (pod.spec and pod.spec.nodeName):
+        return None
+    about = (one.involvedObject for one in events if one.involvedObject.kind == "PersistentVolumeClaim")
+    found = next((one.name for one in about if one.name and one.name.startswith(f"{pod.metadata.name}-")), None)
+    return PersistentVolumeClaim(metadata=ObjectMeta(name=found)) if found else None
 
 
 def _without_pod(job: Job | None, claim: PersistentVolumeClaim | None, events: Sequence[Event]) -> Observation:

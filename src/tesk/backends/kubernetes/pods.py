@@ -42,6 +42,7 @@ from tesk.backends.kubernetes.escape import escaped
 from tesk.backends.kubernetes.mounted import (
     ATTEMPT_DIRECTORY,
     CONTROL_DIRECTORY,
+    HOST_FILES,
     LAUNCHER_PROGRAM,
     LAUNCHER_TREE,
     OWNER_FILE,
@@ -158,7 +159,7 @@ def executor_pod(owner: Owner, plan: Plan, options: KubernetesOptions, index: in
         launcher=[f"{place}/launcher"],
         resources=executor_resources(plan, options),
         security=security.container,
-        mount=launcher,
+        more=[launcher],
     )
     return _pod(
         options,
@@ -235,17 +236,22 @@ def _held(plan: Plan) -> list[str]:
 
 def _turn(plan: Plan, options: KubernetesOptions, index: int, security: SecurityContext | None) -> Container:
     """The container of an executor that waits for its turn."""
-    place = launcher_directory(plan)
-    control = VolumeMount(name="control", mountPath=place, subPath=container_name(index), readOnly=True)
+    place, name = launcher_directory(plan), container_name(index)
+    taken = {one.path for one in plan.mounts}
+    own = [
+        VolumeMount(name="control", mountPath=f"/etc/{one}", subPath=f"{name}.{one}")
+        for one in HOST_FILES
+        if f"/etc/{one}" not in taken
+    ]
     return _executor(
         plan,
         options,
         index,
-        name=container_name(index),
+        name=name,
         launcher=[f"{place}/launcher", "--turn", place],
         resources=shared_resources(plan, options, index),
         security=security,
-        mount=control,
+        more=[*own, VolumeMount(name="control", mountPath=place, subPath=name, readOnly=True)],
     )
 
 
@@ -258,7 +264,7 @@ def _executor(
     launcher: Sequence[str],
     resources: ResourceRequirements | None,
     security: SecurityContext | None,
-    mount: VolumeMount,
+    more: Sequence[VolumeMount],
 ) -> Container:
     executor, secret = plan.executors[index], options.executor_secret
     mounts = [_scratch_mount(one) for one in plan.mounts]
@@ -272,7 +278,7 @@ def _executor(
         env=[EnvVar(name=name, value=escaped(value)) for name, value in executor.env.items()] or None,
         resources=resources,
         securityContext=security,
-        volumeMounts=[*mounts, mount],
+        volumeMounts=[*mounts, *more],
     )
 
 
