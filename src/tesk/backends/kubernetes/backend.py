@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from lightkube.resources.core_v1 import ConfigMap, Event, LimitRange, Persistent
 from tesk.backends.base import Attempt, AttemptKey, BackendAway, LogStream, ReportSink
 from tesk.backends.kubernetes.cluster import Cluster
 from tesk.backends.kubernetes.errors import ClusterError, NameTaken, Refused, StillThere, Unreachable
-from tesk.backends.kubernetes.following import read_stream
+from tesk.backends.kubernetes.following import read_streams
 from tesk.backends.kubernetes.handout import make_plan_config_maps, owned_by
 from tesk.backends.kubernetes.held import Held
 from tesk.backends.kubernetes.labels import EXECUTOR, STEP, key_of, selector_of
@@ -36,9 +36,11 @@ from tesk.backends.kubernetes.refusals import refused
 from tesk.backends.kubernetes.report_map import read_report
 from tesk.backends.kubernetes.report_place import open_reports
 from tesk.backends.kubernetes.resources import minimums
+from tesk.backends.kubernetes.spool import SpooledLog
 from tesk.backends.kubernetes.stuck import is_stuck
 from tesk.backends.kubernetes.trimmed import trim_event, trim_job, trim_pod
 from tesk.backends.kubernetes.watch import Change, Watch
+from tesk.backends.sharing import Followers
 from tesk.plan.site import Capacity
 from tesk.storage import StorageSettings
 from tesk.taskmaster.report import Report
@@ -85,6 +87,7 @@ class KubernetesBackend:
         self._swept = asyncio.Event()
         self._sweeper: asyncio.Task[None] | None = None
         self._opened = contextlib.AsyncExitStack()
+        self._followers: Followers[tuple[AttemptKey, int]] = Followers()
 
     @property
     def capacity(self) -> Capacity:
@@ -233,11 +236,21 @@ class KubernetesBackend:
             labels, container = {**labels, STEP: "taskmaster"}, container_name(executor)
         else:
             labels, container = {**labels, STEP: "executor", EXECUTOR: str(executor)}, "executor"
+
+        def read() -> AsyncGenerator[tuple[bytes, bytes]]:
+            return read_streams(self._cluster, labels, container, follow=follow, expected=expected)
+
+        if not follow:
+            async for out, err in read():
+                yield out if stream == "stdout" else err
+            return
         if held is not None:
             held.readers += 1
         try:
-            async for data in read_stream(self._cluster, labels, container, stream, follow=follow, expected=expected):
-                yield data
+            followed = self._followers.follow((key, executor), stream, lambda: SpooledLog(read()))
+            async with contextlib.aclosing(followed) as pieces:
+                async for data in pieces:
+                    yield data
         finally:
             if held is not None:
                 held.readers -= 1
