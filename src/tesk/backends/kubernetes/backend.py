@@ -18,6 +18,7 @@ from lightkube.resources.core_v1 import ConfigMap, Event, LimitRange, Persistent
 from tesk.backends.base import Attempt, AttemptKey, BackendAway, LogStream, ReportSink
 from tesk.backends.kubernetes.cluster import Cluster
 from tesk.backends.kubernetes.errors import ClusterError, NameTaken, Refused, StillThere, Unreachable
+from tesk.backends.kubernetes.events import Events
 from tesk.backends.kubernetes.following import read_streams
 from tesk.backends.kubernetes.handout import make_plan_config_maps, owned_by
 from tesk.backends.kubernetes.held import Held
@@ -87,6 +88,7 @@ class KubernetesBackend:
         self._swept = asyncio.Event()
         self._sweeper: asyncio.Task[None] | None = None
         self._opened = contextlib.AsyncExitStack()
+        self._events = Events()
         self._followers: Followers[tuple[AttemptKey, int]] = Followers()
 
     @property
@@ -114,16 +116,15 @@ class KubernetesBackend:
         taskmasters = {**ours, STEP: "taskmaster"}
         self._jobs: Watch[Job, Job] = Watch(cluster, Job, taskmasters, keep=trim_job, tell=self._told)
         self._pods: Watch[Pod, Pod] = Watch(cluster, Pod, taskmasters, keep=trim_pod, tell=self._told)
-        self._events: Watch[Event, EventModel] = Watch(
+        warnings: Watch[Event, EventModel] = Watch(
             cluster, Event, {}, fields={"type": "Warning"}, keep=trim_event, tell=self._told_event
         )
         self._follower = PodFollower(cluster, self._pods, self)
-        pulls = {"reason": "Pulling"}
-        self._pulls: Watch[Event, EventModel] = Watch(
-            cluster, Event, {}, fields=pulls, keep=trim_event, tell=self._told_event
+        pulls: Watch[Event, EventModel] = Watch(
+            cluster, Event, {}, fields={"reason": "Pulling"}, keep=trim_event, tell=self._told_event
         )
-        watches: list[Watch[Any, Any]] = [self._jobs, self._pods, self._events, self._reports]
-        watches += [self._pulls] if self._options.layout == "pod" else []
+        watches: list[Watch[Any, Any]] = [self._jobs, self._pods, warnings, self._reports]
+        watches += [pulls] if self._options.layout == "pod" else []
         async with contextlib.AsyncExitStack() as opening:
             await opening.enter_async_context(cluster)
             for watch in watches:
@@ -274,7 +275,7 @@ class KubernetesBackend:
         held.work = asyncio.create_task(do(), name=f"attempt {held.key}")
 
     async def _make(self, held: Held, attempt: Attempt) -> None:
-        """Make the attempt's first objects, and follow it. Raises StepFailed where they cannot be made."""
+        """Make the attempt's first objects, and have it followed. Raises StepFailed where they cannot be made."""
         patience = self.patience(held)
         again = Backoff(0.2, 10.0)
         while True:
@@ -290,7 +291,7 @@ class KubernetesBackend:
                 waiting = Waiting(str(error), curable=True)
             patience.wait(waiting)
             await asyncio.sleep(again.next())
-        await self._follow(held, made, patience)
+        self._begin(held, self._follow, made, patience)  # in a task of its own, which does not keep the plan
 
     async def _make_once(self, attempt: Attempt) -> Job | Pod:
         maps = make_plan_config_maps(attempt.key, attempt.plan, self._options, self._storage)
@@ -300,8 +301,8 @@ class KubernetesBackend:
         for one in maps[1:]:
             await self._cluster.create(owned_by(one, owner, self._options))
         if self._options.layout == "pod":
-            return await self._cluster.create(make_pod(owner, attempt.plan, self._options))
-        return await self._cluster.create(make_taskmaster_job(owner, self._options))
+            return trim_pod(await self._cluster.create(make_pod(owner, attempt.plan, self._options)))
+        return trim_job(await self._cluster.create(make_taskmaster_job(owner, self._options)))
 
     async def _follow(self, held: Held, made: Job | Pod, patience: Patience) -> None:
         if isinstance(made, Pod):
@@ -311,8 +312,7 @@ class KubernetesBackend:
 
     def events_of(self, held: Held) -> list[EventModel]:
         """The events about an attempt."""
-        events = (one for watch in (self._events, self._pulls) for one in watch.objects.values())
-        return [one for one in events if _about(one, attempt_name(held.key))]
+        return self._events.of(held.key)
 
     async def _follow_job(self, held: Held, job: Job, patience: Patience) -> None:
         """Watch the taskmaster of an attempt until its last report: why it does not start, and whether it is lost."""
@@ -512,9 +512,10 @@ class KubernetesBackend:
             held.wake()
 
     def _told_event(self, change: Change, kept: EventModel) -> None:
-        for held in self._held.values():
-            if not held.ended and _about(kept, attempt_name(held.key)):
-                held.wake()
+        key = self._events.note(change, kept)
+        held = None if key is None else self._held.get(key)
+        if held is not None and not held.ended:
+            held.wake()
 
     def _made(self, key: AttemptKey) -> Job | Pod | None:
         """What the attempt was made as: its taskmaster's Job, or its pod."""
@@ -579,8 +580,3 @@ def _moment(time_: str) -> float:
 
 def _key(obj: Job | Pod) -> AttemptKey | None:
     return key_of(obj.metadata.labels) if obj.metadata else None
-
-
-def _about(event: EventModel, name: str) -> bool:
-    """Whether the event is about the Job `name` or a pod of it, or about another step of the same attempt."""
-    return (event.involvedObject.name or "").startswith(name)
