@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import time
 
 from tests.backends.kubernetes.attempts import MINIMAL
@@ -45,5 +46,7 @@ async def test_while_nothing_moves_nothing_is_asked_and_nothing_done() -> None:
         await asyncio.sleep(4.0)
         assert len(cluster.api.asked) == asked
         assert time.process_time() - busy < 0.2
+        gc.collect()
+        assert not [one for one in gc.get_objects() if type(one) is Attempt], "nobody needs the plan any more"
         assert cluster.api.lists() == lists, "what is watched is not listed"
         assert asked <= 20 + 2 * MANY

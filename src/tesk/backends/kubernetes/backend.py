@@ -39,7 +39,7 @@ from tesk.backends.kubernetes.report_place import open_reports
 from tesk.backends.kubernetes.resources import minimums
 from tesk.backends.kubernetes.spool import SpooledLog
 from tesk.backends.kubernetes.stuck import is_stuck
-from tesk.backends.kubernetes.trimmed import trim_event, trim_job, trim_pod
+from tesk.backends.kubernetes.trimmed import stub_pod, trim_event, trim_job, trim_pod
 from tesk.backends.kubernetes.watch import Change, Watch
 from tesk.backends.sharing import Followers
 from tesk.plan.site import Capacity
@@ -261,9 +261,11 @@ class KubernetesBackend:
         before = held.work
 
         async def do() -> None:
+            nonlocal before
             if before is not None:
                 before.cancel()
                 await asyncio.gather(before, return_exceptions=True)
+                before = None
             try:
                 await work(held, *args)
             except StepFailed as error:
@@ -301,7 +303,7 @@ class KubernetesBackend:
         for one in maps[1:]:
             await self._cluster.create(owned_by(one, owner, self._options))
         if self._options.layout == "pod":
-            return trim_pod(await self._cluster.create(make_pod(owner, attempt.plan, self._options)))
+            return stub_pod(await self._cluster.create(make_pod(owner, attempt.plan, self._options)))
         return trim_job(await self._cluster.create(make_taskmaster_job(owner, self._options)))
 
     async def _follow(self, held: Held, made: Job | Pod, patience: Patience) -> None:

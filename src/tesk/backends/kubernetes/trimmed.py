@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 
+import msgspec
 from lightkube.models.batch_v1 import JobSpec
 from lightkube.models.core_v1 import (
     Container,
     ContainerStatus,
     EventSource,
     ObjectReference,
+    PodCondition,
     PodSpec,
     PodStatus,
     PodTemplateSpec,
@@ -19,7 +22,9 @@ from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Event, Pod
 
-__all__ = ["trim_event", "trim_job", "trim_pod"]
+__all__ = ["stub_pod", "trim_event", "trim_job", "trim_pod"]
+
+_NO_SOURCE = EventSource()
 
 
 def trim_job(job: Job) -> Job:
@@ -44,21 +49,29 @@ def trim_pod(pod: Pod) -> Pod:
     return Pod(metadata=_metadata(pod.metadata), spec=_spec(pod.spec), status=_status(pod.status))
 
 
+def stub_pod(pod: Pod) -> Pod:
+    """Which pod it is, for whoever looks the rest up; as if it had just been made."""
+    metadata = pod.metadata
+    assert metadata is not None
+    meta = ObjectMeta(name=metadata.name, uid=metadata.uid, creationTimestamp=metadata.creationTimestamp)
+    return Pod(metadata=meta)
+
+
 def trim_event(event: Event) -> EventModel:
     """What `observe` reads of an event."""
     about = event.involvedObject
     return EventModel(
         metadata=ObjectMeta(name=event.metadata.name if event.metadata else None),
         involvedObject=ObjectReference(kind=about.kind, name=about.name, uid=about.uid, fieldPath=about.fieldPath),
-        reason=event.reason,
-        message=event.message,
-        type=event.type,
+        reason=_shared(event.reason),
+        message=_shared(event.message),
+        type=_shared(event.type),
         count=event.count,
         firstTimestamp=event.firstTimestamp,
         lastTimestamp=event.lastTimestamp,
         eventTime=event.eventTime,
         series=event.series,
-        source=EventSource(),
+        source=_NO_SOURCE,
     )
 
 
@@ -84,9 +97,20 @@ def _status(status: PodStatus | None) -> PodStatus | None:
         reason=status.reason,
         message=status.message,
         startTime=status.startTime,
-        conditions=status.conditions,
+        conditions=[_shared_words(one) for one in status.conditions or ()] or None,
         initContainerStatuses=_containers(status.initContainerStatuses),
         containerStatuses=_containers(status.containerStatuses),
+    )
+
+
+def _shared(text: str | None) -> str | None:
+    """The same words, which thousands of pods that wait for one thing are told, once in memory."""
+    return None if text is None else sys.intern(text)
+
+
+def _shared_words(one: PodCondition) -> PodCondition:
+    return msgspec.structs.replace(
+        one, type=sys.intern(one.type), reason=_shared(one.reason), message=_shared(one.message)
     )
 
 
