@@ -18,7 +18,7 @@ from tesk.config import load
 
 __all__ = ["SETTINGS", "waiting"]
 
-WAITING = int(__import__("os").environ.get("W","2000"))
+WAITING = 2000
 SETTINGS = {
     "TESK_KUBERNETES_INSTANCE": "waiting",
     "TESK_KUBERNETES_MAX_ACTIVE": str(WAITING + 100),
@@ -29,7 +29,7 @@ SETTINGS = {
 _API = "/ga4gh/tes/v1/tasks"
 _WARM = 50
 _QUIET_SECONDS = 60.0
-_FLAT_SECONDS = float(__import__("os").environ.get("F","300"))
+_FLAT_SECONDS = 300.0
 
 
 async def waiting(site: KubeSite) -> list[Figure]:
@@ -97,4 +97,3 @@ async def _requests(site: KubeSite, seconds: float) -> int:
     sent = cluster.sent.total() - before
     await backend.stop()
     return sent
-

@@ -306,11 +306,10 @@ class KubernetesBackend:
             return stub_pod(await self._cluster.create(make_pod(owner, attempt.plan, self._options)))
         return trim_job(await self._cluster.create(make_taskmaster_job(owner, self._options)))
 
-    async def _follow(self, held: Held, made: Job | Pod, patience: Patience) -> None:
+    def _follow(self, held: Held, made: Job | Pod, patience: Patience) -> Coroutine[None, None, None]:
         if isinstance(made, Pod):
-            await self._follower.follow(held, made, patience)
-        else:
-            await self._follow_job(held, made, patience)
+            return self._follower.follow(held, made, patience)
+        return self._follow_job(held, made, patience)
 
     def events_of(self, held: Held) -> list[EventModel]:
         """The events about an attempt."""

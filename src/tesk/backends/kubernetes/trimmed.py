@@ -46,7 +46,11 @@ def trim_job(job: Job) -> Job:
 
 def trim_pod(pod: Pod) -> Pod:
     """What `observe` reads of a pod."""
-    return Pod(metadata=_metadata(pod.metadata), spec=_spec(pod.spec), status=_status(pod.status))
+    trimmed = Pod(metadata=_metadata(pod.metadata), spec=_spec(pod.spec), status=_status(pod.status))
+    if trimmed.metadata is not None:  # that its plan owns it says its name
+        owners = [one for one in trimmed.metadata.ownerReferences or () if one.kind != "ConfigMap"]
+        trimmed.metadata.ownerReferences = owners or None
+    return trimmed
 
 
 def stub_pod(pod: Pod) -> Pod:
@@ -62,7 +66,9 @@ def trim_event(event: Event) -> EventModel:
     about = event.involvedObject
     return EventModel(
         metadata=ObjectMeta(name=event.metadata.name if event.metadata else None),
-        involvedObject=ObjectReference(kind=about.kind, name=about.name, uid=about.uid, fieldPath=about.fieldPath),
+        involvedObject=ObjectReference(
+            kind=_shared(about.kind), name=_shared(about.name), uid=about.uid, fieldPath=about.fieldPath
+        ),
         reason=_shared(event.reason),
         message=_shared(event.message),
         type=_shared(event.type),
@@ -79,9 +85,9 @@ def _metadata(metadata: ObjectMeta | None) -> ObjectMeta | None:
     if metadata is None:
         return None
     return ObjectMeta(
-        name=metadata.name,
+        name=_shared(metadata.name),
         uid=metadata.uid,
-        labels=metadata.labels,
+        labels=None if metadata.labels is None else {sys.intern(k): sys.intern(v) for k, v in metadata.labels.items()},
         creationTimestamp=metadata.creationTimestamp,
         deletionTimestamp=metadata.deletionTimestamp,
         deletionGracePeriodSeconds=metadata.deletionGracePeriodSeconds,
