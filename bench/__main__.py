@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bench.api import api_rates, filters, latency, memory
 from bench.figures import Figure
+from bench.followers import followers
 from bench.local import no_op_tasks
 from bench.pod import taskmaster_start
 from bench.process import help_time, serve_ready
@@ -28,6 +29,7 @@ def benchmarks(only: str) -> dict[str, Callable[[], list[Figure]]]:
         "filters": partial(filters, only),
         "latency": latency,
         "memory": memory,
+        "followers": followers,
         "kube": partial(_kube, only),
     }
 

@@ -19,6 +19,7 @@ from bench import kube_bare as bare
 from bench.figures import Figure
 from bench.kube_sight import MOMENTS, Sight, watching
 from bench.kube_site import MAX_ACTIVE, KubeSite, kube_site
+from bench.kube_waiting import SETTINGS, waiting
 from bench.process import busy_seconds
 from tesk.backends.base import Attempt, AttemptKey
 from tesk.backends.kubernetes.backend import KubernetesBackend
@@ -42,7 +43,7 @@ STEPS = {"taskmaster": "", "stage-in": "-inputs-filer", "executor": "-ex-00", "s
 
 def kubernetes(only: str = "") -> list[Figure]:
     """One task, fifty at once, and what they cost, in both layouts; `only` picks parts with that text in their names:
-    one, many, memory, requests, pod-one, pod-many.
+    one, many, memory, requests, pod-one, pod-many, pod-waiting.
     """
     layouts: dict[str, dict[str, Callable[[KubeSite], Coroutine[None, None, list[Figure]]]]] = {
         "jobs": {"one": _one, "many": _many, "memory": _memory, "requests": _requests},
@@ -57,6 +58,9 @@ def kubernetes(only: str = "") -> list[Figure]:
             with kube_site(TESK_KUBERNETES_LAYOUT=layout) as site:
                 for part in asked:
                     figures += asyncio.run(part(site))
+        if only in "pod-waiting":
+            with kube_site(TESK_KUBERNETES_LAYOUT="pod", **SETTINGS) as site:
+                figures += asyncio.run(waiting(site))
     except pytest.skip.Exception as reason:
         print(f"the cluster is not measured: {reason}", file=sys.stderr)
     return figures

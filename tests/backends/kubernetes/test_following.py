@@ -13,7 +13,7 @@ from tests.backends.kubernetes.world import TIME, World, metadata, settle, world
 
 from tesk.backends.kubernetes import following as following_module
 from tesk.backends.kubernetes.errors import Unreachable
-from tesk.backends.kubernetes.following import _LATE_READS, read_stream
+from tesk.backends.kubernetes.following import _LATE_READS, read_streams
 from tesk.backends.kubernetes.labels import STEP, selector_of
 
 JOB = f"{KEY.task}-ex-00"
@@ -26,16 +26,16 @@ class Follower:
     def __init__(self, cluster: World) -> None:
         self.world = cluster
         self.heard: list[bytes] = []
+        self.errors = b""
         self.expected = True
         self.reading: asyncio.Task[None] | None = None
 
     async def read(self, *, follow: bool = True) -> None:
         labels = {**selector_of(SITE.instance, KEY), STEP: "executor"}
         async with self.world.api.cluster(patience=0.5) as api:
-            async for data in read_stream(
-                api, labels, "executor", "stdout", follow=follow, expected=lambda: self.expected
-            ):
-                self.heard.append(data)
+            async for out, err in read_streams(api, labels, "executor", follow=follow, expected=lambda: self.expected):
+                self.heard += [out] if out else []
+                self.errors += err
 
     async def over(self) -> bytes:
         assert self.reading is not None
@@ -70,6 +70,7 @@ async def test_one_who_comes_before_the_pod_hears_all_of_it() -> None:
         cluster = made.world
         runs(cluster, b"O one\nE other\nO two\n" + RECORD)
         assert await made.over() == b"one\ntwo\n"
+        assert made.errors == b"other\n"
 
 
 async def test_what_came_before_a_connection_broke_is_not_told_twice() -> None:

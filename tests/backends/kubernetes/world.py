@@ -32,6 +32,10 @@ class World:
         self.logs: dict[str, bytes] = {}
         self.late_logs: dict[str, bytes] = {}
         """What stands in a pod's log only when it is read once more."""
+        self.live_logs: dict[str, asyncio.Queue[bytes | None]] = {}
+        """What a pod goes on to write while its log is followed; None is its end."""
+        self.logs_open = 0
+        """How many follow a log now."""
         self.meanwhile: Callable[[], None] | None = None
         """What happens after a pod was made and before that is answered."""
         self.refusals: dict[tuple[str, str], Json] = {}
@@ -156,6 +160,13 @@ class World:
             return
         await reply.begin()
         await reply.raw(self.logs.get(pod, b""))
+        self.logs_open += 1
+        try:
+            while pod in self.live_logs and (piece := await self.live_logs[pod].get()) is not None:
+                self.logs[pod] = self.logs.get(pod, b"") + piece
+                await reply.raw(piece)
+        finally:
+            self.logs_open -= 1
         await reply.end()
         if pod in self.late_logs:
             self.logs[pod] = self.late_logs.pop(pod)

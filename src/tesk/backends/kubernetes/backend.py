@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +18,8 @@ from lightkube.resources.core_v1 import ConfigMap, Event, LimitRange, Persistent
 from tesk.backends.base import Attempt, AttemptKey, BackendAway, LogStream, ReportSink
 from tesk.backends.kubernetes.cluster import Cluster
 from tesk.backends.kubernetes.errors import ClusterError, NameTaken, Refused, StillThere, Unreachable
-from tesk.backends.kubernetes.following import read_stream
+from tesk.backends.kubernetes.events import Events
+from tesk.backends.kubernetes.following import read_streams
 from tesk.backends.kubernetes.handout import make_plan_config_maps, owned_by
 from tesk.backends.kubernetes.held import Held
 from tesk.backends.kubernetes.labels import EXECUTOR, STEP, key_of, selector_of
@@ -36,10 +37,12 @@ from tesk.backends.kubernetes.refusals import refused
 from tesk.backends.kubernetes.report_map import read_report
 from tesk.backends.kubernetes.report_place import open_reports
 from tesk.backends.kubernetes.resources import minimums
+from tesk.backends.kubernetes.spool import SpooledLog
 from tesk.backends.kubernetes.stuck import is_stuck
-from tesk.backends.kubernetes.trimmed import trim_event, trim_job, trim_pod
+from tesk.backends.kubernetes.trimmed import stub_pod, trim_event, trim_job, trim_pod
 from tesk.backends.kubernetes.turn_waits import explained
 from tesk.backends.kubernetes.watch import Change, Watch
+from tesk.backends.sharing import Followers
 from tesk.plan.site import Capacity
 from tesk.storage import StorageSettings
 from tesk.taskmaster.report import Report
@@ -86,6 +89,8 @@ class KubernetesBackend:
         self._swept = asyncio.Event()
         self._sweeper: asyncio.Task[None] | None = None
         self._opened = contextlib.AsyncExitStack()
+        self._events = Events()
+        self._followers: Followers[tuple[AttemptKey, int]] = Followers()
 
     @property
     def capacity(self) -> Capacity:
@@ -112,16 +117,15 @@ class KubernetesBackend:
         taskmasters = {**ours, STEP: "taskmaster"}
         self._jobs: Watch[Job, Job] = Watch(cluster, Job, taskmasters, keep=trim_job, tell=self._told)
         self._pods: Watch[Pod, Pod] = Watch(cluster, Pod, taskmasters, keep=trim_pod, tell=self._told)
-        self._events: Watch[Event, EventModel] = Watch(
+        warnings: Watch[Event, EventModel] = Watch(
             cluster, Event, {}, fields={"type": "Warning"}, keep=trim_event, tell=self._told_event
         )
         self._follower = PodFollower(cluster, self._pods, self)
-        pulls = {"reason": "Pulling"}
-        self._pulls: Watch[Event, EventModel] = Watch(
-            cluster, Event, {}, fields=pulls, keep=trim_event, tell=self._told_event
+        pulls: Watch[Event, EventModel] = Watch(
+            cluster, Event, {}, fields={"reason": "Pulling"}, keep=trim_event, tell=self._told_event
         )
-        watches: list[Watch[Any, Any]] = [self._jobs, self._pods, self._events, self._reports]
-        watches += [self._pulls] if self._options.layout == "pod" else []
+        watches: list[Watch[Any, Any]] = [self._jobs, self._pods, warnings, self._reports]
+        watches += [pulls] if self._options.layout == "pod" else []
         async with contextlib.AsyncExitStack() as opening:
             await opening.enter_async_context(cluster)
             for watch in watches:
@@ -234,11 +238,21 @@ class KubernetesBackend:
             labels, container = {**labels, STEP: "taskmaster"}, container_name(executor)
         else:
             labels, container = {**labels, STEP: "executor", EXECUTOR: str(executor)}, "executor"
+
+        def read() -> AsyncGenerator[tuple[bytes, bytes]]:
+            return read_streams(self._cluster, labels, container, follow=follow, expected=expected)
+
+        if not follow:
+            async for out, err in read():
+                yield out if stream == "stdout" else err
+            return
         if held is not None:
             held.readers += 1
         try:
-            async for data in read_stream(self._cluster, labels, container, stream, follow=follow, expected=expected):
-                yield data
+            followed = self._followers.follow((key, executor), stream, lambda: SpooledLog(read()))
+            async with contextlib.aclosing(followed) as pieces:
+                async for data in pieces:
+                    yield data
         finally:
             if held is not None:
                 held.readers -= 1
@@ -248,9 +262,11 @@ class KubernetesBackend:
         before = held.work
 
         async def do() -> None:
+            nonlocal before
             if before is not None:
                 before.cancel()
                 await asyncio.gather(before, return_exceptions=True)
+                before = None
             try:
                 await work(held, *args)
             except StepFailed as error:
@@ -262,7 +278,7 @@ class KubernetesBackend:
         held.work = asyncio.create_task(do(), name=f"attempt {held.key}")
 
     async def _make(self, held: Held, attempt: Attempt) -> None:
-        """Make the attempt's first objects, and follow it. Raises StepFailed where they cannot be made."""
+        """Make the attempt's first objects, and have it followed. Raises StepFailed where they cannot be made."""
         patience = self.patience(held)
         again = Backoff(0.2, 10.0)
         while True:
@@ -278,7 +294,7 @@ class KubernetesBackend:
                 waiting = Waiting(str(error), curable=True)
             # what is due to be told is not held up until the next try would come
             await asyncio.sleep(min(patience.wait(waiting), again.next()))
-        await self._follow(held, made, patience)
+        self._begin(held, self._follow, made, patience)  # in a task of its own, which does not keep the plan
 
     async def _make_once(self, attempt: Attempt) -> Job | Pod:
         maps = make_plan_config_maps(attempt.key, attempt.plan, self._options, self._storage)
@@ -288,19 +304,17 @@ class KubernetesBackend:
         for one in maps[1:]:
             await self._cluster.create(owned_by(one, owner, self._options))
         if self._options.layout == "pod":
-            return await self._cluster.create(make_pod(owner, attempt.plan, self._options))
-        return await self._cluster.create(make_taskmaster_job(owner, self._options))
+            return stub_pod(await self._cluster.create(make_pod(owner, attempt.plan, self._options)))
+        return trim_job(await self._cluster.create(make_taskmaster_job(owner, self._options)))
 
-    async def _follow(self, held: Held, made: Job | Pod, patience: Patience) -> None:
+    def _follow(self, held: Held, made: Job | Pod, patience: Patience) -> Coroutine[None, None, None]:
         if isinstance(made, Pod):
-            await self._follower.follow(held, made, patience)
-        else:
-            await self._follow_job(held, made, patience)
+            return self._follower.follow(held, made, patience)
+        return self._follow_job(held, made, patience)
 
     def events_of(self, held: Held) -> list[EventModel]:
         """The events about an attempt."""
-        events = (one for watch in (self._events, self._pulls) for one in watch.objects.values())
-        return [one for one in events if _about(one, attempt_name(held.key))]
+        return self._events.of(held.key)
 
     async def _follow_job(self, held: Held, job: Job, patience: Patience) -> None:
         """Watch the taskmaster of an attempt until its last report: why it does not start, and whether it is lost."""
@@ -501,9 +515,10 @@ class KubernetesBackend:
             held.wake()
 
     def _told_event(self, change: Change, kept: EventModel) -> None:
-        for held in self._held.values():
-            if not held.ended and _about(kept, attempt_name(held.key)):
-                held.wake()
+        key = self._events.note(change, kept)
+        held = None if key is None else self._held.get(key)
+        if held is not None and not held.ended:
+            held.wake()
 
     def _made(self, key: AttemptKey) -> Job | Pod | None:
         """What the attempt was made as: its taskmaster's Job, or its pod."""
@@ -581,8 +596,3 @@ def _refused_what(error: Refused) -> str:
 
 def _key(obj: Job | Pod) -> AttemptKey | None:
     return key_of(obj.metadata.labels) if obj.metadata else None
-
-
-def _about(event: EventModel, name: str) -> bool:
-    """Whether the event is about the Job `name` or a pod of it, or about another step of the same attempt."""
-    return (event.involvedObject.name or "").startswith(name)

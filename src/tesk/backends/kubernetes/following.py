@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from lightkube.resources.core_v1 import Pod
 
@@ -13,10 +13,10 @@ from tesk.backends.kubernetes.errors import Gone, Refused, Unreachable
 from tesk.backends.kubernetes.pace import Backoff
 from tesk.backends.kubernetes.pod_facts import age, state_of
 from tesk.backends.kubernetes.report_lines import ReportReader
-from tesk.backends.kubernetes.streams import StreamName, Unframer, read_end
+from tesk.backends.kubernetes.streams import Unframer, read_end
 from tesk.taskmaster.report import Report
 
-__all__ = ["read_reports", "read_stream"]
+__all__ = ["read_reports", "read_streams"]
 
 _SOONEST, _LATEST = 0.2, 2.0
 _LATE_READS, _SURE_READS = 4, 10
@@ -47,23 +47,18 @@ class _Tail:
                         yield fresh
 
 
-async def read_stream(
-    cluster: Cluster,
-    labels: Selector,
-    container: str,
-    stream: StreamName,
-    *,
-    follow: bool,
-    expected: Callable[[], bool],
-) -> AsyncIterator[bytes]:
-    """What the executor in `container` of the pod with `labels` wrote; with `follow` until its end, while it is
-    `expected` to start.
+async def read_streams(
+    cluster: Cluster, labels: Selector, container: str, *, follow: bool, expected: Callable[[], bool]
+) -> AsyncGenerator[tuple[bytes, bytes]]:
+    """What the executor in `container` of the pod with `labels` wrote to stdout and to stderr; with `follow` until its
+    end, while it is `expected` to start.
 
     A connection that breaks is made again, and what came before is not told twice. What the node has rotated away
     before it could be read is missing. Raises Unreachable without `follow`.
     """
     again = Backoff(_SOONEST, _LATEST)
-    tail, unframer, late, reads = _Tail(cluster, container), Unframer(stream), 0, _LATE_READS
+    tail, late, reads = _Tail(cluster, container), 0, _LATE_READS
+    stdout, stderr = Unframer("stdout"), Unframer("stderr")
     while True:
         awaited = expected()  # asked first: what has begun and ended meanwhile is there now
         try:
@@ -74,7 +69,8 @@ async def read_stream(
             async with contextlib.aclosing(tail.read(name, follow=follow)) as pieces:
                 async for fresh in pieces:
                     again.renew()
-                    if data := unframer.feed(fresh):
+                    data = stdout.feed(fresh), stderr.feed(fresh)
+                    if any(data):
                         yield data
             state = state_of(pod, container)
             end = state.terminated if state is not None else None
@@ -85,7 +81,7 @@ async def read_stream(
         except Unreachable:
             if not follow:
                 raise
-        if not follow or unframer.over or late > reads:
+        if not follow or stdout.over or late > reads:
             return
         await asyncio.sleep(again.next())
 

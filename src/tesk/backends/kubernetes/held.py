@@ -10,7 +10,35 @@ from tesk.backends.base import AttemptKey
 from tesk.taskmaster.report import Report
 from tesk.tes.states import State
 
-__all__ = ["Held"]
+__all__ = ["Held", "Moment"]
+
+
+class Moment:
+    """Something that comes once, and is waited for. An asyncio.Event takes 0.8 KiB, and each attempt has one."""
+
+    __slots__ = ("_come", "_waiting")
+
+    def __init__(self) -> None:
+        self._come = False
+        self._waiting: tuple[asyncio.Future[None], ...] = ()
+
+    def set(self) -> None:
+        """It has come."""
+        self._come = True
+        for one in self._waiting:
+            if not one.done():
+                one.set_result(None)
+
+    async def wait(self) -> None:
+        """Return once it has come."""
+        if self._come:
+            return
+        mine = asyncio.get_running_loop().create_future()
+        self._waiting += (mine,)
+        try:
+            await mine
+        finally:
+            self._waiting = tuple(one for one in self._waiting if one is not mine)
 
 
 @dataclass(slots=True)
@@ -29,7 +57,7 @@ class Held:
     waits: tuple[str, ...] = ()
     waiting: str | None = None
     work: asyncio.Task[None] | None = None
-    moved: asyncio.Event = field(default_factory=asyncio.Event)
+    moved: Moment = field(default_factory=Moment)
     leaving: bool = False
     readers: int = 0
     calls: bool = False
@@ -56,4 +84,4 @@ class Held:
 
     def wake(self) -> None:
         self.moved.set()
-        self.moved = asyncio.Event()
+        self.moved = Moment()

@@ -5,6 +5,7 @@ Names are the same at every try, so that "already there" can be told from "never
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,9 +19,12 @@ __all__ = [
     "container_name",
     "executor_name",
     "filer_name",
+    "key_in",
     "plan_names",
     "report_name",
 ]
+
+_BEGIN = re.compile(r"([^-]+-[^-]+)(?:-a([1-9][0-9]*))?(?=-|$)")
 
 Phase = Literal["in", "out"]
 """Which way a filer moves files: into scratch, or out of it."""
@@ -46,6 +50,12 @@ class Owner:
 def attempt_name(key: AttemptKey) -> str:
     """The task's id; from the second attempt on with `-aN` behind it."""
     return key.task if key.attempt == 1 else f"{key.task}-a{key.attempt}"
+
+
+def key_in(name: str) -> AttemptKey | None:
+    """The attempt that an object called `name` belongs to, where it is named as ours are: `task-…` and the attempt."""
+    found = _BEGIN.match(name)
+    return None if found is None else AttemptKey(found[1], int(found[2] or 1))
 
 
 def plan_names(key: AttemptKey, parts: int) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -42,7 +43,7 @@ class Patience:
         self._note = note
         self._show = show
         self._shown: str | None = None
-        self._limits = {False: start_timeout, True: queue_timeout}
+        self._limits = (start_timeout, queue_timeout)
         self._clock = clock
         self._since: dict[bool, float] = {}
         self._began = clock()
@@ -59,7 +60,7 @@ class Patience:
 
         Raises StepFailed when it has waited too long.
         """
-        now = self._clock()
+        now, told = self._clock(), sys.intern(f"{self.what} waits: {waiting.sentence}")  # thousands wait for one thing
         # What is usual comes between two tries of what is not, and must not begin its time anew.
         before = self._since if waiting.usual else {}
         self._since = {**before, waiting.curable: self._since.get(waiting.curable, now)}
@@ -72,10 +73,10 @@ class Patience:
         new = not waiting.usual and waiting.sentence not in self._told
         if new and lasted >= _TELL_AFTER and len(self._told) < _MOST_NOTES:
             self._told.append(waiting.sentence)
-            self._note(f"{self.what} waits: {waiting.sentence}")
+            self._note(told)
         show_after = _SHOW_AFTER[waiting.usual]
         if lasted >= show_after:
-            self._tell(f"{self.what} waits: {waiting.sentence}")
+            self._tell(told)
         moments = (show_after, _TELL_AFTER)
         nearest = [EXPLAIN_AFTER - (now - self._began), (limit or 3600.0) - waited, *(one - lasted for one in moments)]
         return min([one for one in nearest if one > 0.0] or [3600.0]) + 0.01

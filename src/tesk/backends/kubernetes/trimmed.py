@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 
+import msgspec
 from lightkube.models.batch_v1 import JobSpec
 from lightkube.models.core_v1 import (
     Container,
     ContainerStatus,
     EventSource,
     ObjectReference,
+    PodCondition,
     PodSpec,
     PodStatus,
     PodTemplateSpec,
@@ -19,7 +22,9 @@ from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import Event, Pod
 
-__all__ = ["trim_event", "trim_job", "trim_pod"]
+__all__ = ["stub_pod", "trim_event", "trim_job", "trim_pod"]
+
+_NO_SOURCE = EventSource()
 
 
 def trim_job(job: Job) -> Job:
@@ -41,7 +46,19 @@ def trim_job(job: Job) -> Job:
 
 def trim_pod(pod: Pod) -> Pod:
     """What `observe` reads of a pod."""
-    return Pod(metadata=_metadata(pod.metadata), spec=_spec(pod.spec), status=_status(pod.status))
+    trimmed = Pod(metadata=_metadata(pod.metadata), spec=_spec(pod.spec), status=_status(pod.status))
+    if trimmed.metadata is not None:  # that its plan owns it says its name
+        owners = [one for one in trimmed.metadata.ownerReferences or () if one.kind != "ConfigMap"]
+        trimmed.metadata.ownerReferences = owners or None
+    return trimmed
+
+
+def stub_pod(pod: Pod) -> Pod:
+    """Which pod it is, for whoever looks the rest up; as if it had just been made."""
+    metadata = pod.metadata
+    assert metadata is not None
+    meta = ObjectMeta(name=metadata.name, uid=metadata.uid, creationTimestamp=metadata.creationTimestamp)
+    return Pod(metadata=meta)
 
 
 def trim_event(event: Event) -> EventModel:
@@ -49,16 +66,18 @@ def trim_event(event: Event) -> EventModel:
     about = event.involvedObject
     return EventModel(
         metadata=ObjectMeta(name=event.metadata.name if event.metadata else None),
-        involvedObject=ObjectReference(kind=about.kind, name=about.name, uid=about.uid, fieldPath=about.fieldPath),
-        reason=event.reason,
-        message=event.message,
-        type=event.type,
+        involvedObject=ObjectReference(
+            kind=_shared(about.kind), name=_shared(about.name), uid=about.uid, fieldPath=about.fieldPath
+        ),
+        reason=_shared(event.reason),
+        message=_shared(event.message),
+        type=_shared(event.type),
         count=event.count,
         firstTimestamp=event.firstTimestamp,
         lastTimestamp=event.lastTimestamp,
         eventTime=event.eventTime,
         series=event.series,
-        source=EventSource(),
+        source=_NO_SOURCE,
     )
 
 
@@ -66,9 +85,9 @@ def _metadata(metadata: ObjectMeta | None) -> ObjectMeta | None:
     if metadata is None:
         return None
     return ObjectMeta(
-        name=metadata.name,
+        name=_shared(metadata.name),
         uid=metadata.uid,
-        labels=metadata.labels,
+        labels=None if metadata.labels is None else {sys.intern(k): sys.intern(v) for k, v in metadata.labels.items()},
         creationTimestamp=metadata.creationTimestamp,
         deletionTimestamp=metadata.deletionTimestamp,
         deletionGracePeriodSeconds=metadata.deletionGracePeriodSeconds,
@@ -84,9 +103,20 @@ def _status(status: PodStatus | None) -> PodStatus | None:
         reason=status.reason,
         message=status.message,
         startTime=status.startTime,
-        conditions=status.conditions,
+        conditions=[_shared_words(one) for one in status.conditions or ()] or None,
         initContainerStatuses=_containers(status.initContainerStatuses),
         containerStatuses=_containers(status.containerStatuses),
+    )
+
+
+def _shared(text: str | None) -> str | None:
+    """The same words, which thousands of pods that wait for one thing are told, once in memory."""
+    return None if text is None else sys.intern(text)
+
+
+def _shared_words(one: PodCondition) -> PodCondition:
+    return msgspec.structs.replace(
+        one, type=sys.intern(one.type), reason=_shared(one.reason), message=_shared(one.message)
     )
 
 

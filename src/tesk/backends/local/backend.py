@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +16,7 @@ from tesk.backends.local.engine import Engine, EngineUnavailable, Space
 from tesk.backends.local.machine import Admission, measure
 from tesk.backends.local.steps import LocalSteps, remove_tree
 from tesk.backends.local.streams import StreamReader
+from tesk.backends.sharing import Followers
 from tesk.plan.site import Capacity
 from tesk.storage import Storage
 from tesk.taskmaster.report import Report
@@ -69,6 +71,35 @@ class _Held:
     finished: bool = False
 
 
+class _Written:
+    """A `Source` of tesk.backends.sharing: the files of an executor's streams, which its followers read themselves."""
+
+    def __init__(self, held: _Held, executor: int) -> None:
+        self._held = held
+        self._executor = executor
+
+    async def run(self, tell: Callable[[], None]) -> None:
+        """Look whether the files grow, until the executor has ended."""
+        streams = self.place("stdout"), self.place("stderr")
+        before: list[int] = []
+        while True:
+            last = self._held.finished or self._held.ended > self._executor
+            sizes = [one.size() for one in streams]
+            if sizes != before:
+                before = sizes
+                tell()
+            if last:
+                return
+            await asyncio.sleep(FOLLOW_INTERVAL)
+
+    def place(self, stream: LogStream) -> StreamReader:
+        """The beginning of a stream."""
+        return StreamReader(str(self._held.space.streams(self._executor)), stream)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 class LocalBackend:
     """A `Backend` of tesk.backends.base on this machine.
 
@@ -90,6 +121,7 @@ class LocalBackend:
             found, **{name: value for name, value in wanted.items() if value is not None}
         )
         self._admission = Admission(self.capacity)
+        self._followers: Followers[tuple[AttemptKey, int]] = Followers()
 
     @property
     def engine(self) -> Engine:
@@ -162,16 +194,17 @@ class LocalBackend:
         held = self._held.get(key)
         if held is None:
             return
-        reader = StreamReader(str(held.space.streams(executor)), stream)
         held.followers += 1
         try:
-            while True:
-                last = held.finished or held.ended > executor or not follow
-                while data := await asyncio.to_thread(reader.read, READ_SIZE):
-                    yield data
-                if last:
-                    return
-                await asyncio.sleep(FOLLOW_INTERVAL)
+            if follow:
+                followed = self._followers.follow((key, executor), stream, lambda: _Written(held, executor))
+                async with contextlib.aclosing(followed) as pieces:
+                    async for data in pieces:
+                        yield data
+                return
+            reader = StreamReader(str(held.space.streams(executor)), stream)
+            while data := await asyncio.to_thread(reader.read, READ_SIZE):
+                yield data
         finally:
             held.followers -= 1
             if held.finished and not held.followers:
