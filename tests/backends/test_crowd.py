@@ -116,6 +116,7 @@ async def clustered(tmp_path: Path) -> AsyncIterator[Cluster]:
         settings = {
             "TESK_BACKEND": "kubernetes",
             "TESK_KUBERNETES_IMAGE": "tesk",
+            "TESK_KUBERNETES_LAYOUT": "jobs",
             "TESK_KUBERNETES_KUBECONFIG": str(kubeconfig),
             "TESK_KUBERNETES_INSTANCE": "tesk",
             "TESK_STORAGE_FILE_ROOTS": "[]",
