@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+import uvloop
 from tests.backends.kubernetes.attempts import KEY
 from tests.backends.kubernetes.test_report_lines import REPORTS, lines
 from tests.backends.kubernetes.world import settle
@@ -77,6 +78,11 @@ async def test_every_report_arrives_and_the_end_waits_for_the_last() -> None:
         await calling.close()
         assert heard.reports == [(KEY, report, number) for number, report in enumerate(REPORTS, 1)]
         await settle(lambda: heard.calls == [True, False])
+
+
+def test_it_is_the_same_on_the_servers_own_event_loop() -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(test_every_report_arrives_and_the_end_waits_for_the_last())
 
 
 async def test_what_is_told_before_and_between_connections_comes_with_the_next() -> None:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import hmac
 import logging
-from typing import Protocol
+from typing import Protocol, cast
 
 from tesk.backends.key import AttemptKey
 from tesk.backends.kubernetes.keepalive import KEEPALIVE
@@ -103,11 +103,10 @@ class Pusher:
 
 
 def _kept(transport: asyncio.BaseTransport) -> asyncio.Transport:
-    assert isinstance(transport, asyncio.Transport)
     connection = transport.get_extra_info("socket")
     for option in KEEPALIVE:
         connection.setsockopt(*option)
-    return transport
+    return cast("asyncio.Transport", transport)  # uvloop's is none by its class
 
 
 class _Call(asyncio.Protocol):
