@@ -35,8 +35,10 @@ def taskmaster_start() -> list[Figure]:
     for _ in range(ROUNDS):
         with tempfile.TemporaryDirectory() as name, _source() as source:
             begun = time.perf_counter()
-            inputs = (Transfer("/data/in", "FILE", url=f"http://127.0.0.1:{source.server_port}/in"),)
-            pod = Pod(Path(name), shell("touch data/ran; exec sleep 60", inputs=inputs), launcher)
+            inputs = (Transfer("/data/in", "FILE", url="s3://bench/in"),)
+            plan = shell("touch data/ran; exec sleep 60", inputs=inputs)
+            endpoint = f"http://127.0.0.1:{source.server_port}"
+            pod = Pod(Path(name), plan, launcher, s3_endpoint=endpoint, s3_region="here", s3_anonymous=True)
             with pod.processes:
                 source.asked.wait(20)
                 times.append(source.at - begun)
@@ -58,7 +60,7 @@ def taskmaster_start() -> list[Figure]:
 
 
 class _Source(ThreadingHTTPServer):
-    """An HTTP server with one file, that answers once the processes that ask have been looked at."""
+    """An S3 server with one object, that answers once the processes that ask have been looked at."""
 
     daemon_threads = True
     at = 0.0
@@ -86,6 +88,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.answer.wait(20)
         self.send_response(200)
         self.send_header("Content-Length", "5")
+        self.send_header("ETag", '"1"')
+        self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
         self.end_headers()
         self.wfile.write(b"bytes")
 

@@ -38,17 +38,19 @@ sys.exit(main(*map(Path, sys.argv[1:])))
 class Pod:
     """The processes of one pod, from when its taskmaster has made ready until `processes` is left.
 
-    Executors find scratch under its own path, since nothing is mounted.
+    Executors find scratch under its own path, since nothing is mounted. Tasks may name what lies in `directory/files`.
     """
 
-    def __init__(self, directory: Path, plan: Plan, launcher: Path, site: KubernetesOptions = SITE) -> None:
+    def __init__(
+        self, directory: Path, plan: Plan, launcher: Path, site: KubernetesOptions = SITE, **storage: Any
+    ) -> None:
         self.launcher = launcher
         self.control = directory / "control"
         self.volume = directory / "volume"
-        handed = directory / "attempt"
-        for one in (self.control, self.volume, handed):
-            one.mkdir()
-        attempt(handed, plan, storage=self.storage(directory), site=site)
+        handed, files = directory / "attempt", directory / "files"
+        for one in (self.control, self.volume, handed, files):
+            one.mkdir(exist_ok=True)
+        attempt(handed, plan, storage=StorageSettings(file_roots=(str(files),), **storage), site=site)
         (handed / REPORT_KEY_FILE).write_bytes(SECRET)
         made = [word for one in plan.mounts for word in ("--dir", f"{self.scratch}{one.path}")]
         argv = [launcher, "--hold", self.control, str(len(plan.executors)), *made]
@@ -61,12 +63,6 @@ class Pod:
     @property
     def scratch(self) -> Path:
         return self.volume / SCRATCH_TREE
-
-    @staticmethod
-    def storage(directory: Path) -> StorageSettings:
-        """The directory `files` there is open to tasks, and so is this machine's own HTTP."""
-        (directory / "files").mkdir(exist_ok=True)
-        return StorageSettings(file_roots=(str(directory / "files"),))
 
     def _start(self, argv: list[Any], **options: Any) -> subprocess.Popen[bytes]:
         process = self.processes.enter_context(subprocess.Popen(argv, stdin=subprocess.DEVNULL, **options))
