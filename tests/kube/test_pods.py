@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tesk.backends.kubernetes.roles import SERVER_RULES, make_role
 from tests.behaviour.sites import Site, sentences
 from tests.kube.cluster import Cluster
 from tests.kube.diary import Diary
@@ -183,3 +184,19 @@ def test_scratch_may_be_a_volume_that_goes_with_its_pod(cluster: Cluster, image:
         assert cluster.list("persistentvolumeclaims", "--namespace", space.name)
         assert streams(site.wait(task)) == (0, "here\n")
         assert site.left() == []
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_reports_are_sent_or_else_read_in_logs(cluster: Cluster, image: str, tmp_path: Path, sent: bool) -> None:
+    """Each way alone is enough: without the right to read logs, and without a port to send reports to."""
+    cluster.need_here()
+    with new_space(cluster, "reports", wait=False) as space:
+        if sent:
+            space.make(make_role("tesk", space.name, tuple(one for one in SERVER_RULES if one.resource != "pods/log")))
+        port = {} if sent else {"report_port": None}
+        with serving(space, tmp_path / "server", image=image, layout="pod", **port) as site, Diary(site) as diary:
+            task = diary.wait(site.create(several(site, "echo one", "exit 3")))
+            assert task["state"] == "EXECUTOR_ERROR"
+            assert [one["exit_code"] for one in task["logs"][0]["logs"]] == [0, 3]
+            assert streams(task) == (0, "one\n")
+            assert site.left() == []
