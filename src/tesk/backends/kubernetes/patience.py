@@ -29,6 +29,8 @@ class Patience:
     and a half, or ten if it is usual, and None when it waits no longer.
     """
 
+    __slots__ = ("_began", "_clock", "_limits", "_note", "_reason", "_show", "_shown", "_since", "_told", "what")
+
     def __init__(
         self,
         what: str,
@@ -48,7 +50,7 @@ class Patience:
         self._since: dict[bool, float] = {}
         self._began = clock()
         self._reason: tuple[str, float] = ("", 0.0)
-        self._told: list[str] = []
+        self._told: tuple[str, ...] = ()
 
     def renew(self) -> None:
         """It runs: what it waited for before does not count."""
@@ -72,7 +74,7 @@ class Patience:
         lasted = now - self._reason[1]
         new = not waiting.usual and waiting.sentence not in self._told
         if new and lasted >= _TELL_AFTER and len(self._told) < _MOST_NOTES:
-            self._told.append(waiting.sentence)
+            self._told += (waiting.sentence,)
             self._note(told)
         show_after = _SHOW_AFTER[waiting.usual]
         if lasted >= show_after:

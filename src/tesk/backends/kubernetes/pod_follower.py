@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+from dataclasses import dataclass
 from typing import Protocol
 
 from lightkube.models.core_v1 import Event
@@ -53,6 +54,26 @@ class Keeper(Protocol):
         """The events about it."""
 
 
+@dataclass(slots=True)
+class _Watched:
+    """An attempt, the pod that it was made as, how patient each executor's turn is (-1: the pod itself), and the task
+    that reads its reports. `fresh`: `made` is the answer to the request that made it. `over`: there is no more to see.
+    """
+
+    held: Held
+    made: Pod
+    turns: dict[int, Patience]
+    reading: asyncio.Task[None] | None = None
+    fresh: bool = True
+    over: bool = False
+
+    @property
+    def name(self) -> str:
+        assert self.made.metadata is not None
+        assert self.made.metadata.name is not None
+        return self.made.metadata.name
+
+
 class PodFollower:
     """`pods` are those of all attempts by name."""
 
@@ -63,35 +84,12 @@ class PodFollower:
 
     async def follow(self, held: Held, made: Pod, patience: Patience) -> None:
         """Watch the pod of an attempt until its last report: what it waits for, and whether it is lost."""
-        name = made.metadata.name if made.metadata else None
-        assert name is not None
-        fresh, reading = True, None
-        turns = {-1: patience}
+        watched = _Watched(held, made, {-1: patience})
         try:
-            while not held.ended:
+            while not held.ended and not watched.over:
                 moved, seconds = held.moved, None
                 try:
-                    pod = await self._pod_of(made, fresh=fresh)
-                    fresh = False
-                    events = self._keeper.events_of(held)
-                    seen = observe_pod(pod, events, container="taskmaster")
-                    if reading is None and (seen.ended or (seen.started and not held.calls)):
-                        reading = asyncio.create_task(self._read(held, name), name=f"reports of {name}")
-                    if seen.ended is not None or (seen.lost is not None and not seen.lost.may_run):
-                        if reading is not None:
-                            await asyncio.wait([reading])
-                        await self._end(held, pod, seen)
-                        break
-                    if seen.scheduled and held.report is None:
-                        self._keeper.tell(held, Report(State.INITIALIZING, system_logs=held.waits))
-                    turn, waiting = _next_turn(held, pod, seen, events)
-                    if turn not in turns:
-                        turns[turn] = self._keeper.patience(held, f"executor {turn}")
-                        patience.renew()
-                    if waiting is None:
-                        turns[turn].renew()
-                    else:
-                        seconds = turns[turn].wait(waiting)
+                    seconds = await self._look(watched)
                 except ClusterError as error:  # nothing is known, so nothing is done
                     log.warning("attempt %s cannot be looked at: %s", held.key, error)
                     seconds = _LOOK_AGAIN
@@ -99,8 +97,37 @@ class PodFollower:
                     async with asyncio.timeout(seconds):
                         await moved.wait()
         finally:
-            if reading is not None:
-                reading.cancel()
+            if watched.reading is not None:
+                watched.reading.cancel()
+
+    async def _look(self, watched: _Watched) -> float | None:
+        """See what has become of the pod; for how many seconds at most nothing need be done, None: until it moves.
+
+        What was looked at is not kept while it waits: thousands may.
+        """
+        held = watched.held
+        pod = await self._pod_of(watched)
+        watched.fresh = False
+        events = self._keeper.events_of(held)
+        seen = observe_pod(pod, events, container="taskmaster")
+        if watched.reading is None and (seen.ended or (seen.started and not held.calls)):
+            watched.reading = asyncio.create_task(self._read(held, watched.name), name=f"reports of {watched.name}")
+        if seen.ended is not None or (seen.lost is not None and not seen.lost.may_run):
+            if watched.reading is not None:
+                await asyncio.wait([watched.reading])
+            await self._end(held, pod, seen)
+            watched.over = True
+            return None
+        if seen.scheduled and held.report is None:
+            self._keeper.tell(held, Report(State.INITIALIZING, system_logs=held.waits))
+        turn, waiting = _next_turn(held, pod, seen, events)
+        if turn not in watched.turns:
+            watched.turns[turn] = self._keeper.patience(held, f"executor {turn}")
+            watched.turns[-1].renew()
+        if waiting is None:
+            watched.turns[turn].renew()
+            return None
+        return watched.turns[turn].wait(waiting)
 
     async def _end(self, held: Held, pod: Pod | None, seen: Observation) -> None:
         """The taskmaster has ended, and all that it told was read."""
@@ -136,18 +163,14 @@ class PodFollower:
             async for report, number in reports:
                 self._keeper.take(held.key, report, number)
 
-    async def _pod_of(self, made: Pod, *, fresh: bool) -> Pod | None:
-        """The pod that was made as `made`, as it is now; None when it is surely gone.
-
-        `fresh`: `made` is the answer to the request that made it, so that a watch that lacks it is behind.
-        """
-        assert made.metadata is not None
-        assert made.metadata.name is not None
-        there = self._pods.objects.get(made.metadata.name)
+    async def _pod_of(self, watched: _Watched) -> Pod | None:
+        """The pod as it is now; None when it is surely gone."""
+        made, name = watched.made, watched.name
+        there = self._pods.objects.get(name)
         if there is None or uid_of(there) != uid_of(made):
-            if fresh:
+            if watched.fresh:  # so that a watch that lacks it is behind
                 return made
-            there = await self._cluster.get(Pod, made.metadata.name)  # the watch may lag behind
+            there = await self._cluster.get(Pod, name)  # the watch may lag behind
         return there if there is not None and uid_of(there) == uid_of(made) else None
 
 
