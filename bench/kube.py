@@ -43,11 +43,11 @@ STEPS = {"taskmaster": "", "stage-in": "-inputs-filer", "executor": "-ex-00", "s
 
 def kubernetes(only: str = "") -> list[Figure]:
     """One task, fifty at once, and what they cost, in both layouts; `only` picks parts with that text in their names:
-    one, many, memory, requests, pod-one, pod-many, pod-waiting.
+    one, many, memory, requests, pod-one, pod-many, pod-requests, pod-waiting.
     """
     layouts: dict[str, dict[str, Callable[[KubeSite], Coroutine[None, None, list[Figure]]]]] = {
         "jobs": {"one": _one, "many": _many, "memory": _memory, "requests": _requests},
-        "pod": {"pod-one": _one_pod, "pod-many": _many_pods},
+        "pod": {"pod-one": _one_pod, "pod-many": _many_pods, "pod-requests": _pod_requests},
     }
     figures: list[Figure] = []
     try:
@@ -240,25 +240,39 @@ async def _memory(site: KubeSite) -> list[Figure]:
 
 async def _requests(site: KubeSite) -> list[Figure]:
     """Requests to the API server for one task, as the server and the taskmaster count them."""
-    config = load(
-        None, {**site.settings, "TESK_KUBERNETES_INSTANCE": "counted", "TESK_STATE_DIRECTORY": tempfile.gettempdir()}
-    )
-    plan = make_plan(TesTask.model_validate(_task(site, "counted")), config.site(Capacity()))
-    cluster = _connect(site, config.kubernetes.kubeconfig)
-    backend = KubernetesBackend(config.kubernetes_options(), config.storage_settings, lambda _: cluster)
-    ended = asyncio.Event()
-    await backend.start(lambda key, report: ended.set() if report.state.terminal else None, lambda: None)
-    before = sum(cluster.sent.values())
-    await backend.offer(Attempt(AttemptKey("task-counted", 1), plan))
-    await ended.wait()
-    server = sum(cluster.sent.values()) - before
-    await backend.stop()
+    server = await _requests_of_a_server(site)
     while not (said := re.search(r"requests to the API server: (\d+)(.*)", _log(site))):
         await asyncio.sleep(0.2)
     return [
         Figure("requests a task, of the server", server, "", beside="while it runs; to remove it takes 8 more"),
         Figure("requests a task, of its taskmaster", int(said[1]), "", beside=said[2].strip(" ()")),
     ]
+
+
+async def _pod_requests(site: KubeSite) -> list[Figure]:
+    """The same of layout `pod`, whose taskmaster cannot make any."""
+    sent, read = await _requests_of_a_server(site, b"k" * 32), await _requests_of_a_server(site)
+    return [
+        Figure("layout pod: requests a task, of the server", sent, "", beside=f"{read} where reports are read in logs")
+    ]
+
+
+async def _requests_of_a_server(site: KubeSite, report_secret: bytes = b"") -> int:
+    """What a backend asks of the API server from the offer of one task until its end."""
+    config = load(
+        None, {**site.settings, "TESK_KUBERNETES_INSTANCE": "counted", "TESK_STATE_DIRECTORY": tempfile.gettempdir()}
+    )
+    plan = make_plan(TesTask.model_validate(_task(site, "counted")), config.site(Capacity()))
+    cluster = _connect(site, config.kubernetes.kubeconfig)
+    options, ended = config.kubernetes_options(), asyncio.Event()
+    backend = KubernetesBackend(options, config.storage_settings, lambda _: cluster, report_secret)
+    await backend.start(lambda key, report: ended.set() if report.state.terminal else None, lambda: None)
+    before = sum(cluster.sent.values())
+    await backend.offer(Attempt(AttemptKey(f"task-counted{len(report_secret) or ''}", 1), plan))
+    await ended.wait()
+    counted = sum(cluster.sent.values()) - before
+    await backend.stop()
+    return counted
 
 
 def _log(site: KubeSite) -> str:
