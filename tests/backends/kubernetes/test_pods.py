@@ -19,7 +19,7 @@ from tests.backends.kubernetes.world import TIME, World, metadata, settle, world
 
 from tesk.backends.base import Attempt
 from tesk.backends.kubernetes import backend as backend_module
-from tesk.backends.kubernetes import following
+from tesk.backends.kubernetes import following, report_place
 from tesk.backends.kubernetes.mounted import read_pod
 from tesk.backends.kubernetes.pace import Backoff
 from tesk.backends.kubernetes.pushing import Pusher
@@ -188,7 +188,8 @@ async def test_a_taskmaster_that_hangs_up_is_read_in_its_log(tmp_path: Path) -> 
         await settle(lambda: made.states() == [State.RUNNING, State.COMPLETE])
 
 
-async def test_a_server_that_may_make_no_secret_reads_logs() -> None:
+async def test_a_server_that_may_make_no_secret_reads_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_place, "_SECONDS", 0.2)
     async with world() as cluster:
         cluster.refusals["POST", "secrets"] = status(403, "Forbidden"), 403
         async with listening(cluster) as made:

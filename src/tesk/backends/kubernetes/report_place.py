@@ -25,7 +25,7 @@ __all__ = ["open_reports"]
 
 log = logging.getLogger(__name__)
 
-_SECONDS = 15.0
+_SECONDS = 5.0
 _ELSEWHERE = "192.0.2.1"
 """An address that nobody has (RFC 5737): nothing is sent there."""
 
