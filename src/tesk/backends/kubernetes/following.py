@@ -21,7 +21,7 @@ __all__ = ["read_reports", "read_streams"]
 _SOONEST, _LATEST = 0.2, 2.0
 _LATE_READS, _REPORT_READS, _SURE_READS = 4, 10, 23
 """How often the log of a container that has ended is read again for what ends it, which may come late: where nobody
-knows whether it does (2 s), for a taskmaster's last report (15 s), for the end of a launcher that ended in order (40 s).
+knows whether it does (2 s), for a taskmaster's last report (15 s), for the end of a launcher that came to it (40 s).
 """
 
 
