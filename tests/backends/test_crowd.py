@@ -44,14 +44,8 @@ class Served(Site):
 @contextlib.contextmanager
 def serving(directory: Path, **settings: str) -> Iterator[Served]:
     site = Served(Place(settings, "not-used", prepare=lambda _: contextlib.nullcontext(Ground({}, list))), directory)
-    site.start()
-    try:
+    with site.running():
         yield site
-        assert site.stop() == 0
-    finally:
-        if site.process is not None and site.process.returncode is None:
-            site.kill()
-        site.close()
 
 
 def logs_of(task: str) -> str:

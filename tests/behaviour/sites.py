@@ -188,6 +188,18 @@ class Site:
         self.process.stdout.close()
         return code
 
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Started for the block, and stopped in order after it; what it had is gone in any case."""
+        try:
+            self.start()
+            yield
+            assert self.stop() == 0
+        finally:
+            if self.process is not None and self.process.returncode is None:
+                self.kill()
+            self.close()
+
     def kill(self) -> None:
         """kill -9."""
         self.end(signal.SIGKILL)

@@ -96,11 +96,13 @@ class House:
         self.controller = Controller(self.store, self.backend, ControllerOptions(**options))
         await self.controller.start()
 
-    async def restart(self, **options: Any) -> None:
-        """A new server process, which knows nothing and whose backend holds nothing."""
+    async def restart(self, *, still_held: bool = False, **options: Any) -> None:
+        """A new server process, which knows nothing and whose backend holds nothing, or what it held."""
         assert self.controller is not None
         await self.controller.stop()
+        held = self.backend.held if still_held else {}
         self.backend = ToldBackend()
+        self.backend.held = held
         await self.start(**options)
 
     async def create(self, name: str, plan: Plan = PLAN) -> AttemptKey:

@@ -136,12 +136,7 @@ async def test_after_a_restart_what_the_backend_still_holds_goes_on(house: House
     await house.until(lambda: key in house.backend.held)
     house.backend.sink(key, RUNNING)
     await house.state("t", State.RUNNING)
-    kept = house.backend.held
-    assert house.controller is not None
-    await house.controller.stop()
-    house.backend = ToldBackend()
-    house.backend.held = kept
-    await house.start()
+    await house.restart(still_held=True)
     house.backend.sink(key, COMPLETE)
     task = await house.state("t", State.COMPLETE)
     assert len(task["logs"]) == 1

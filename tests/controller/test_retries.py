@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.controller.house import COMPLETE, PLAN, RUNNING, House, ToldBackend
+from tests.controller.house import COMPLETE, PLAN, RUNNING, House
 
 from tesk.backends.base import AttemptKey
 from tesk.controller.retries import Retries
@@ -167,12 +167,7 @@ async def test_after_a_restart_the_retries_that_were_used_are_still_counted(hous
     await house.until(lambda: second in house.backend.held)
     house.backend.sink(second, RUNNING)
     await house.state("t", State.RUNNING)
-    kept = house.backend.held
-    assert house.controller is not None
-    await house.controller.stop()
-    house.backend = ToldBackend()
-    house.backend.held = kept
-    await house.start()
+    await house.restart(still_held=True)
     house.backend.sink(first, FAILED)  # a backend that still has it tells it again
     house.backend.sink(second, FAILED)
     task = await house.state("t", State.EXECUTOR_ERROR)

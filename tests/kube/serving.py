@@ -53,11 +53,5 @@ def serving(
     ground = Ground({"TESK_STORAGE_FILE_ROOTS": json.dumps(roots)}, lambda: space.left(seconds=30))
     place = Place({}, BUSYBOX, prepare=lambda _: contextlib.nullcontext(ground), admits=False, patience=3.0)
     site = Site(place, directory)
-    try:
-        site.start()
+    with site.running():
         yield site
-        assert site.stop() == 0
-    finally:
-        if site.process is not None and site.process.returncode is None:
-            site.kill()
-        site.close()

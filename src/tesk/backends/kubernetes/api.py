@@ -20,7 +20,7 @@ from lightkube.models.meta_v1 import ObjectMeta, Status
 
 from tesk.backends.kubernetes.account import CONNECT_SECONDS, SILENCE_SECONDS
 from tesk.backends.kubernetes.errors import ClusterError, Expired, Gone, Refused, Unreachable
-from tesk.backends.kubernetes.keepalive import KEEPALIVE
+from tesk.backends.kubernetes.keepalive import keep_alive
 from tesk.backends.kubernetes.pace import Deadline, Pace
 
 __all__ = ["Api", "Call", "Kind", "Listed", "decode", "kind_of", "path_of"]
@@ -252,5 +252,4 @@ def _keep_alive(answer: httpx2.Response) -> None:
     stream = answer.extensions.get("network_stream")
     raw = stream.get_extra_info("socket") if stream is not None else None
     if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
-        for option in KEEPALIVE:
-            raw.setsockopt(*option)
+        keep_alive(raw)

@@ -14,7 +14,7 @@ import logging
 from typing import Protocol, cast
 
 from tesk.backends.key import AttemptKey
-from tesk.backends.kubernetes.keepalive import KEEPALIVE
+from tesk.backends.kubernetes.keepalive import keep_alive
 from tesk.backends.kubernetes.report_lines import ReportReader
 from tesk.taskmaster.report import Report
 
@@ -103,9 +103,7 @@ class Pusher:
 
 
 def _kept(transport: asyncio.BaseTransport) -> asyncio.Transport:
-    connection = transport.get_extra_info("socket")
-    for option in KEEPALIVE:
-        connection.setsockopt(*option)
+    keep_alive(transport.get_extra_info("socket"))
     return cast("asyncio.Transport", transport)  # uvloop's is none by its class
 
 
@@ -153,7 +151,7 @@ class ReportListener:
 
     def __init__(self, secret: bytes, taker: ReportTaker) -> None:
         self._secret = secret
-        self._taker = taker
+        self.taker = taker
         self._server: asyncio.Server | None = None
         self.strangers = 0
         self.calls: set[_Caller] = set()
@@ -180,13 +178,7 @@ class ReportListener:
     def greeted(self, line: bytes) -> AttemptKey | None:
         """Which attempt calls; None for a stranger, and for one that is not here."""
         key = _read_greeting(line, self._secret)
-        return key if key is not None and self._taker.called(key, calls=True) else None
-
-    def left(self, key: AttemptKey) -> None:
-        self._taker.called(key, calls=False)
-
-    def take(self, key: AttemptKey, report: Report, number: int) -> None:
-        self._taker.take(key, report, number)
+        return key if key is not None and self.taker.called(key, calls=True) else None
 
 
 class _Caller(asyncio.Protocol):
@@ -214,7 +206,7 @@ class _Caller(asyncio.Protocol):
                 return
             self._key = self._listener.greeted(line)
             if self._key is None:
-                self._transport.abort()
+                self.hang_up()
                 return
             self._held = b""
             self._known()
@@ -222,11 +214,11 @@ class _Caller(asyncio.Protocol):
 
     def _take(self, key: AttemptKey, data: bytes) -> None:
         if self._reader.feed(data) and self._reader.newest is not None:
-            self._listener.take(key, self._reader.newest, self._reader.lines)
+            self._listener.taker.take(key, self._reader.newest, self._reader.lines)
             self._transport.write(b"%d\n" % self._reader.lines)
         if self._reader.unread > _LONGEST_LINE:
             log.warning("attempt %s sends a line of more than %d bytes, which is no report", key, _LONGEST_LINE)
-            self._transport.abort()
+            self.hang_up()
 
     def _known(self) -> None:
         self._late.cancel()
@@ -237,7 +229,7 @@ class _Caller(asyncio.Protocol):
         if self._key is None:
             self._known()
         else:
-            self._listener.left(self._key)
+            self._listener.taker.called(self._key, calls=False)
 
     def hang_up(self) -> None:
         self._transport.abort()

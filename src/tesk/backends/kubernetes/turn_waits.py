@@ -65,17 +65,13 @@ def evicted_end(pod: Pod | None, index: int) -> ExecutorEnd | None:
 
 def explained(report: Report, pod: Pod | None) -> Report:
     """`report` with what the kubelet alone knows: for want of memory a container was killed."""
-
-    def told(index: int) -> str:
-        state = state_of(pod, container_name(index))
-        ended = state.terminated if state is not None else None
-        return CONTAINER_OUT_OF_MEMORY if ended is not None and ended.reason == "OOMKilled" else CONTAINER_KILLED
-
     logs = report.system_logs
     for index in range(len(report.executors)):
+        state = state_of(pod, container_name(index))
+        if state is None or state.terminated is None or state.terminated.reason != "OOMKilled":
+            continue
         about = f"executor {index} "
         logs = tuple(
-            one.replace(CONTAINER_KILLED, told(index)) if one.startswith(about) and CONTAINER_KILLED in one else one
-            for one in logs
+            one.replace(CONTAINER_KILLED, CONTAINER_OUT_OF_MEMORY) if one.startswith(about) else one for one in logs
         )
     return dataclasses.replace(report, system_logs=logs)
