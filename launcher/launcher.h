@@ -53,6 +53,7 @@ void log_put(const void *data, size_t size); /* waits only when LOG_ROOM bytes w
 bool log_waits(void);                        /* bytes are there that nobody took yet */
 void log_push(void);                         /* write what can be written now */
 void log_drain(void);                        /* write everything, however long it takes */
+void log_settle(void);                       /* wait until what was written last should have been read */
 
 /* stream.c: one stream of the command on its way to the log, the task's file and the excerpt. */
 enum { CHUNK = 32 * 1024, PIECE = 8 * 1024, PATIENCE_MS = 200 };

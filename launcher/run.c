@@ -230,6 +230,7 @@ int run(const struct options *options)
     write_end(told, &end, streams);
     log_record(streams);
     log_drain();
+    log_settle();
     /* A task whose output is not all there never looks like a success. */
     return *end.fault && end.code == 0 ? FAILED : end.code;
 }

@@ -56,6 +56,25 @@ def test_without_stdin_nothing_is_read(run: Runner) -> None:
     assert run("cat", popen={"stdin": subprocess.PIPE}).stdout == b""
 
 
+def test_it_outlives_what_was_not_read_yet(run: Runner) -> None:
+    with run.start("seq", "5000") as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith(b"R "):
+            assert process.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.05)
+
+
+def test_it_waits_for_no_reader_of_a_few_lines(run: Runner) -> None:
+    with run.start("seq", "50") as process:
+        process.wait(1)
+
+
+def test_it_does_not_wait_for_ever_for_one_who_never_reads(run: Runner) -> None:
+    with run.start("seq", "1000") as process:
+        process.wait(PATIENCE)
+
+
 def test_a_prompt_is_seen_while_the_command_waits(run: Runner) -> None:
     with run.start("sh", "-c", "printf 'Continue? '; sleep 300") as process:
         assert process.stdout is not None
