@@ -19,9 +19,9 @@ from tesk.taskmaster.report import Report
 __all__ = ["read_reports", "read_streams"]
 
 _SOONEST, _LATEST = 0.2, 2.0
-_LATE_READS, _REPORT_READS, _SURE_READS = 4, 10, 23
+_LATE_READS, _SURE_READS = 4, 10
 """How often the log of a container that has ended is read again for what ends it, which may come late: where nobody
-knows whether it does (2 s), for a taskmaster's last report (15 s), for the end of a launcher that came to it (40 s).
+knows whether it does (2 s), and where it surely was written (15 s).
 """
 
 
@@ -94,7 +94,7 @@ async def read_reports(cluster: Cluster, pod: str, over: Callable[[], bool]) -> 
     """
     again = Backoff(_SOONEST, _LATEST)
     tail, reader, late = _Tail(cluster, "taskmaster"), ReportReader(), 0
-    while late <= _REPORT_READS:
+    while late <= _SURE_READS:
         was_over = over()
         try:
             async with contextlib.aclosing(tail.read(pod, follow=True)) as pieces:

@@ -45,7 +45,7 @@ T = TypeVar("T")
 AWAY_SECONDS = 900.0
 """How long the API server may be away before the taskmaster leaves its work to a successor."""
 
-LATE_LOG_SECONDS = 40.0
+LATE_LOG_SECONDS = 15.0
 """How long after a container's end its log may lack what the container surely wrote."""
 
 _LOG_SECONDS = 60.0
