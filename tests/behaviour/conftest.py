@@ -9,6 +9,8 @@ import pytest
 
 from tests.behaviour.sites import BACKENDS, Place, Site
 
+_HERE = Path(__file__).parent
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -16,10 +18,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.name == "test_life.py" and item.name.endswith(("[podman]", "[podman-10]")):
             item.add_marker(pytest.mark.slow)
+    items[:] = [one for one in items if one.path.parent != _HERE or _is_of_use(one)]
+
+
+def _is_of_use(item: pytest.Item) -> bool:
+    """Where files are shared, the tests are those of files, and on the quickest backend all."""
+    place = item.callspec.params.get("place") if hasattr(item, "callspec") else None
+    about = item.path.name
+    if place is None or place == "sandbox-shared":
+        return True
+    return about in ("test_shared.py", "test_files.py") if place.endswith("-shared") else about != "test_shared.py"
 
 
 _ON_A_CLUSTER = [pytest.mark.kube, pytest.mark.timeout(600)]
-_MARKS = {"kubernetes": _ON_A_CLUSTER, "kubernetes-pod": _ON_A_CLUSTER}
+_MARKS = {one: _ON_A_CLUSTER for one in BACKENDS if one.startswith("kubernetes")}
 
 
 @pytest.fixture(scope="session", params=[pytest.param(one, marks=_MARKS.get(one, [])) for one in BACKENDS])

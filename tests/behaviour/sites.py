@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,8 @@ def _state_directory(site: Site) -> Iterator[Ground]:
         attempts = site.state / "attempts"
         return sorted(str(one.relative_to(attempts)) for one in attempts.rglob("*"))
 
-    yield Ground({}, left)
+    shared = {"name": "files", "directory": str(site.files), "client_path": str(site.files)}
+    yield Ground({"TESK_STORAGE_SHARED": json.dumps([shared])} if site.place.shares else {}, left)
 
 
 def _cores(count: int) -> dict[str, str]:
@@ -58,7 +59,7 @@ class Place:
     `missing_image` is what the task's user is told for an image that is not there; None where images are not used.
     `room` gives the settings with which so many tasks of one core run at once. `admits` says that the backend itself
     knows how large its machine is, and starts tasks in order. `outlives_server`: attempts go on while no server runs.
-    `patience` stretches the waits for what takes longer here.
+    `patience` stretches the waits for what takes longer here. `shares`: the site's files are mounted, not moved.
     """
 
     settings: Mapping[str, str]
@@ -69,6 +70,7 @@ class Place:
     admits: bool = True
     outlives_server: bool = False
     patience: float = 1.0
+    shares: bool = False
 
 
 def _sandbox(_: Path) -> Place:
@@ -100,7 +102,7 @@ def _kubernetes(layout: str) -> Place:
         settings,
         BUSYBOX,
         "cannot be pulled",
-        prepare=lambda site: prepare(cluster, site.directory, site.files),
+        prepare=lambda site: prepare(cluster, site.directory, site.files, shares=site.place.shares),
         room=lambda count: {"TESK_KUBERNETES_MAX_ACTIVE": str(count)},
         admits=False,
         outlives_server=True,
@@ -113,6 +115,10 @@ BACKENDS: dict[str, Callable[[Path], Place]] = {
     "podman": _podman,
     "kubernetes": lambda _: _kubernetes("jobs"),
     "kubernetes-pod": lambda _: _kubernetes("pod"),
+    "sandbox-shared": lambda directory: replace(_sandbox(directory), shares=True),
+    "podman-shared": lambda directory: replace(_podman(directory), shares=True),
+    "kubernetes-shared": lambda _: replace(_kubernetes("jobs"), shares=True),
+    "kubernetes-pod-shared": lambda _: replace(_kubernetes("pod"), shares=True),
 }
 """A later backend joins here. Each may skip, naming what to install."""
 

@@ -75,7 +75,7 @@ def test_an_output_that_cannot_be_written_is_named(site: Site) -> None:
     url = f"file://{site.files}/a-file/out"
     task = site.run(site.shell("echo x >/data/out", outputs=[{"url": url, "path": "/data/out"}]))
     assert task["state"] == "SYSTEM_ERROR"
-    assert url in sentences(task)
+    assert ("a-file" if site.place.shares else url) in sentences(task)
     assert (site.files / "a-file").read_text() == "in the way"
 
 

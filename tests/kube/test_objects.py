@@ -209,7 +209,7 @@ def test_a_pod_finds_plan_site_and_owner_and_all_is_gone_with_the_first_object(c
     owner = start(client, key, plan, part_bytes=400 << 10)
     assert owner.parts > 1
     script = "cd /tesk/attempt && for one in *; do echo $one; base64 $one | tr -d '\\n'; echo; done"
-    pod = run(client, with_command(make_taskmaster_job(owner, BUSYBOX), "sh", "-c", script))
+    pod = run(client, with_command(make_taskmaster_job(owner, plan, BUSYBOX), "sh", "-c", script))
     lines = log(client, pod).splitlines()
     for name, text in zip(lines[::2], lines[1::2], strict=True):
         (tmp_path / name).write_bytes(base64.b64decode(text))
@@ -227,7 +227,7 @@ def test_our_own_pods_are_fit_for_a_namespace_with_restricted_pods(cluster: Clus
     owner = Owner(new_key(), "8e7d1f0a-0000-4000-8000-000000000001")
     with new_namespace(cluster, **{"pod-security.kubernetes.io/enforce": "restricted"}) as client:
         plan = msgspec.structs.replace(COPYING, parameters={})
-        for job in (make_taskmaster_job(owner, site), make_filer_job(owner, plan, site, "in")):
+        for job in (make_taskmaster_job(owner, plan, site), make_filer_job(owner, plan, site, "in")):
             assert job.spec is not None
             client.create(Pod(metadata=ObjectMeta(name="x"), spec=job.spec.template.spec), dry_run=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasChoices, Field
@@ -18,6 +18,7 @@ from tesk.backends.kubernetes.options import (
     PullPolicy,
 )
 from tesk.config.fields import Positive, Root, Section
+from tesk.config.shared import SharedConfig
 from tesk.plan.site import Parameter
 
 __all__ = ["AllowedConfig", "KubernetesConfig", "PreemptibleConfig", "ResourcesConfig"]
@@ -284,9 +285,13 @@ class KubernetesConfig(Section):
     preemptible: PreemptibleConfig = PreemptibleConfig()
     allowed: AllowedConfig = AllowedConfig()
 
-    def options(self, log_bytes: int) -> KubernetesOptions:
-        """The section as the backend takes it; `log_bytes` is `tasks.log_bytes`."""
+    def options(self, log_bytes: int, shared: Sequence[SharedConfig]) -> KubernetesOptions:
+        """The section as the backend takes it; `log_bytes` is `tasks.log_bytes`, `shared` what clients and tasks share."""
         data = self.model_dump()
+        data["file_volumes"] = [
+            *data["file_volumes"],
+            *({"pvc": one.pvc, "path": one.client_path, "read_only": one.read_only, "name": one.name} for one in shared),
+        ]
         data["scratch_bytes"] = round(data.pop("scratch_gb") * _GIGABYTE)
         return KubernetesOptions.from_data({**data, "log_bytes": log_bytes})
 
@@ -308,13 +313,14 @@ class KubernetesConfig(Section):
         found["max_runtime"] = Parameter("number", most=self.max_runtime)
         return found
 
-    def faults(self, file_roots: tuple[str, ...]) -> dict[str, str]:
+    def faults(self, file_roots: tuple[str, ...], shared: Sequence[SharedConfig]) -> dict[str, str]:
         """What lacks or contradicts when this is the backend to use: sentences, by the key to change."""
+        volumes = [*(one.path for one in self.file_volumes), *(one.client_path for one in shared)]
         found = {}
         if not self.image:
             found["kubernetes.image"] = "is empty; name tesk's own image, which taskmasters and filers run in"
         for root in file_roots:
-            if not any(one.path == "/" or f"{root}/".startswith(f"{one.path}/") for one in self.file_volumes):
+            if not any(one == "/" or f"{root}/".startswith(f"{one}/") for one in volumes):
                 found["storage.file_roots"] = (
                     f"names {root}, which lies in no volume of kubernetes.file_volumes; filers could not see it"
                 )

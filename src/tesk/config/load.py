@@ -18,6 +18,7 @@ from tesk.config.errors import ConfigError
 from tesk.config.keys import PREFIX, Key, keys
 from tesk.config.models import Config
 from tesk.config.places import default_state_directory, find_file, home
+from tesk.config.shared import OLD_VARIABLES
 
 __all__ = ["Loaded", "Source", "load", "load_with_sources"]
 
@@ -81,6 +82,10 @@ def load_with_sources(
     document = read_document(file) if file else Document("")
     values: dict[tuple[str, ...], Any] = dict(document.values)
     sources = {at: f"{document.file}:{document.lines[at]}" for at in values}
+    for variable, name in OLD_VARIABLES.items():
+        if environ.get(variable):
+            values["transfer", name] = environ[variable]
+            sources["transfer", name] = f"${variable}"
     for key in keys():
         if environ.get(key.variable) is not None:
             values[key.path] = _from_variable(key, environ[key.variable])

@@ -16,8 +16,9 @@ from tesk.backends.kubernetes.options import KubernetesOptions
 from tesk.config.errors import ConfigError
 from tesk.config.fields import Positive, Root, Section
 from tesk.config.kubernetes import KubernetesConfig
-from tesk.plan.site import EXECUTOR_RETRIES, MISSING_OUTPUTS, Capacity, Parameter, Site
-from tesk.storage import StorageOptions, StorageSettings
+from tesk.config.shared import SharedConfig, TransferConfig, shared_faults
+from tesk.plan.site import EXECUTOR_RETRIES, MISSING_OUTPUTS, Capacity, Parameter, SharedStorage, Site
+from tesk.storage import SharedRoot, StorageOptions, StorageSettings
 
 __all__ = [
     "Config",
@@ -152,6 +153,11 @@ class StorageConfig(Section):
         (),
         description="Directories below which tasks may name files (file:// or a bare path); none by default.",
     )
+    shared: Annotated[tuple[SharedConfig, ...], Field(strict=False)] = Field(
+        (),
+        description="Storage that clients and tasks both reach, mounted instead of copied: a list of {name, pvc, directory,"
+        " client_path, task_path, read_only} (docs/shared-storage.md).",
+    )
     stall_timeout: Positive = Field(
         60.0, description="Seconds without a single byte after which a transfer counts as broken."
     )
@@ -243,6 +249,7 @@ class Config(Section):
     local: LocalConfig = LocalConfig()
     kubernetes: KubernetesConfig = KubernetesConfig()
     controller: ControllerConfig = ControllerConfig()
+    transfer: TransferConfig = TransferConfig()
 
     @property
     def store_place(self) -> str | Path:
@@ -264,15 +271,28 @@ class Config(Section):
             missing_outputs=self.tasks.missing_outputs,
             unknown_fields=self.tasks.unknown_fields,
             backend_parameters=parameters,
+            shared=tuple(SharedStorage(one.name, one.client_path, one.read_only) for one in self.shared.values()),
         )
+
+    @property
+    def shared(self) -> dict[str, SharedConfig]:
+        """The storages shared with clients, each by the words that name its place in the configuration."""
+        found = {f"storage.shared[{number}]": one for number, one in enumerate(self.storage.shared)}
+        transfer = self.transfer.storage
+        return found if transfer is None else {**found, "transfer": transfer}
 
     def faults(self) -> dict[str, str]:
         """What does not go together, although each value is right by itself: sentences, by the key to change."""
-        return self.kubernetes.faults(self.storage.file_roots) if self.backend == "kubernetes" else {}
+        on_kubernetes = self.backend == "kubernetes"
+        found = self.kubernetes.faults(self.storage.file_roots, list(self.shared.values())) if on_kubernetes else {}
+        for sentence in shared_faults(self.shared, on_kubernetes=on_kubernetes):
+            key, _, what = sentence.partition(" ")
+            found.setdefault("transfer.pvc_name" if key == "transfer" else "storage.shared", f"({key}) {what}")
+        return found
 
     def kubernetes_options(self) -> KubernetesOptions:
         """What the Kubernetes backend is to know."""
-        return self.kubernetes.options(self.tasks.log_bytes)
+        return self.kubernetes.options(self.tasks.log_bytes, list(self.shared.values()))
 
     @property
     def storage_settings(self) -> StorageSettings:
@@ -286,7 +306,12 @@ class Config(Section):
             s3_endpoint=storage.s3.endpoint_url,
             s3_region=storage.s3.region,
             s3_anonymous=storage.s3.anonymous,
+            shared=tuple(SharedRoot(one.name, one.client_path, self._directory(one)) for one in self.shared.values()),
         )
+
+    def _directory(self, one: SharedConfig) -> str:
+        """Where those who move files find a shared storage: pods have it mounted as URLs name it."""
+        return one.client_path if self.backend == "kubernetes" or one.directory is None else one.directory
 
     def storage_options(self, environ: Mapping[str, str]) -> StorageOptions:
         """How storage works here; the S3 credentials are those of AWS's own variables and files.

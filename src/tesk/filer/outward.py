@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tesk.filer.pool import each
 from tesk.filer.results import Delivered, StageOut, bounded
+from tesk.filer.shared import in_place, view_of
 from tesk.plan.model import Delivery, Plan
 from tesk.storage.base import FileType, Source
 from tesk.storage.confine import Tree
@@ -39,22 +40,28 @@ class _Findings:
     notes: list[str] = field(default_factory=list)
 
 
-async def stage_out(plan: Plan, scratch: Path, storage: Storage) -> StageOut:
-    """Deliver every output of `plan` from `scratch` to its URL.
+async def stage_out(
+    plan: Plan, scratch: Path | None, storage: Storage
+) -> StageOut:
+    """Deliver every output of `plan` from `scratch` and from shared storage to its URL; what is in its place is only
+    looked at.
 
-    Symlinks are followed as the container would, within scratch: one that leads out of it is a failure, never
+    Symlinks are followed as the container would, within the task's files: one that leads out of them is a failure, never
     a file of this machine. Nothing is raised for an output that is missing or refused; the answer says so in
     sentences.
     """
     if not plan.outputs:
         return StageOut()
-    tree = Tree(scratch)
+    tree = view_of(plan, scratch, storage.options.shared_roots)
     findings = await storage.workers.run(lambda _: _look(plan, tree))
     sizes: dict[str, int] = {}
 
     async def depart(one: _Departure) -> None:
         try:
-            if one.type == "DIRECTORY":
+            if one.delivery.in_place and in_place(plan, one.path):
+                if one.type == "FILE":
+                    sizes[one.url] = (await storage.workers.run(lambda _: tree.stat(one.path))).st_size
+            elif one.type == "DIRECTORY":
                 await storage.make_directory(one.url)
             else:
                 sizes[one.url] = await _deliver(tree, one, storage)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import msgspec
+
 from tesk.plan.checks import (
     check_executor,
     check_fields,
@@ -14,11 +16,12 @@ from tesk.plan.checks import (
     supported_parameters,
 )
 from tesk.plan.model import Delivery, ExecutorPlan, FileType, Plan, Transfer
-from tesk.plan.mounts import Claim, lay_out
+from tesk.plan.mounts import FILLED, Claim, lay_out
 from tesk.plan.paths import PathError, normalise, within
 from tesk.plan.reasons import CannotPlan, Faults, Reason
+from tesk.plan.sharing import share
 from tesk.plan.site import Site
-from tesk.plan.urls import UrlError, normalise_url
+from tesk.plan.urls import UrlError, normalise_url, place_of
 from tesk.tes.models import TesExecutor, TesFileType, TesInput, TesOutput, TesTask
 from tesk.tes.wildcards import components, fixed_directory, has_wildcards, literal
 
@@ -53,21 +56,30 @@ class _Planner:
         outputs = self._outputs(task.outputs or [])
         resources = check_resources(task.resources, self.site, self.faults)
         missing_outputs, parameters, about_parameters = check_parameters(task, self.site, self.faults)
-        executors = self._executors(task.executors, {one.path for one in self.claims if one.single})
+        moved = len(self.claims)
+        brought = {one.path for one in self.claims if one.brought and one.type == "FILE"}
+        executors = self._executors(task.executors, brought)
         for index, volume in enumerate(task.volumes or []):
             self._claim(volume, "DIRECTORY", f"$.volumes[{index}]", make=True)
-        layout = lay_out(self.claims, self.workdirs, self.faults)
+        sharing = share(inputs, outputs, [one.path for one in self.claims[moved:]], FILLED, self.site)
+        layout = lay_out(self.claims, self.workdirs, self.faults, sharing)
         self.faults.raise_any()
+        shared = {one.path for one in sharing.inputs}
         return Plan(
             executors=executors,
             mounts=layout.mounts,
             directories=layout.directories,
-            inputs=inputs,
-            outputs=outputs,
+            inputs=tuple(one for one in inputs if one.path not in shared),
+            outputs=tuple(
+                msgspec.structs.replace(one, in_place=True) if one in sharing.in_place else one for one in outputs
+            ),
             resources=resources,
             missing_outputs=missing_outputs,
             notes=(*notes, *about_parameters),
             parameters=parameters,
+            shared=sharing.mounts,
+            shared_inputs=sharing.inputs,
+            shared_directories=layout.shared_directories,
         )
 
     def _path(self, path: str, where: str) -> str | None:
@@ -85,11 +97,11 @@ class _Planner:
             return None
 
     def _claim(
-        self, path: str, kind: FileType | None, where: str, *, make: bool = False, single: bool = False
+        self, path: str, kind: FileType | None, where: str, *, make: bool = False, brought: bool = False
     ) -> str | None:
         normal = self._path(path, where)
         if normal is not None:
-            self.claims.append(Claim(normal, kind, where, make, single))
+            self.claims.append(Claim(normal, kind, where, make, brought))
         return normal
 
     def _inputs(self, inputs: Sequence[TesInput]) -> tuple[Transfer, ...]:
@@ -106,7 +118,7 @@ class _Planner:
 
     def _input(self, one: TesInput, where: str) -> Transfer | None:
         kind = _kind(one.type) or "FILE"
-        path = self._claim(one.path, kind, f"{where}.path", single=kind == "FILE")
+        path = self._claim(one.path, kind, f"{where}.path", brought=True)
         if one.content:
             if kind == "DIRECTORY":
                 self.faults.add(f"{where}.content", "a directory has no content; leave out type, or give a url instead")
@@ -144,6 +156,12 @@ class _Planner:
         else:
             url = None
             self.faults.add(f"{where}.url", "the url is empty; say where the output is to be delivered")
+        place = place_of(url, self.site) if url else None
+        if place and any(shared.read_only for shared in self.site.shared if shared.name == place.storage):
+            self.faults.add(
+                f"{where}.url",
+                f"'{one.url}' lies in the shared storage '{place.storage}', which is read only; choose another place",
+            )
         # A trailing slash names a directory (POSIX 4.13).
         kind = "DIRECTORY" if one.type is None and one.path.endswith("/") else _kind(one.type)
         if has_wildcards(one.path):

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["Delivery", "ExecutorPlan", "Mount", "Plan", "Resources", "Transfer"]
+__all__ = ["Delivery", "ExecutorPlan", "Mount", "Place", "Plan", "Resources", "SharedMount", "Transfer"]
 
 FileType = Literal["FILE", "DIRECTORY"]
 MissingOutputs = Literal["fail", "warn"]
@@ -28,14 +28,40 @@ class Mount(msgspec.Struct, frozen=True, omit_defaults=True):
     read_only: bool = False
 
 
+class Place(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where something lies in a storage that the site shares with its clients.
+
+    `storage` is that one's name; `path` is relative to its root, and empty for the root itself.
+    """
+
+    storage: str
+    path: str
+
+
+class SharedMount(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A file or directory of a shared storage that every executor of the task sees at `path`.
+
+    A directory that may be written in is made, for all users, if it is not there; what is read only is there already.
+    """
+
+    path: str
+    place: Place
+    type: FileType = "DIRECTORY"
+    read_only: bool = False
+
+
 class Transfer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One input that must be in scratch before the first executor starts: from `url`, or from `content`."""
+    """One input that must be in scratch before the first executor starts: from `url`, or from `content`.
+
+    With a `place` it is there, and executors see it by a mount.
+    """
 
     path: str
     type: FileType
     url: str | None = None
     content: str | None = None
     name: str | None = None
+    place: Place | None = None
 
 
 class Delivery(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -43,6 +69,7 @@ class Delivery(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `path` may hold wildcards (POSIX 1003.1-2017 2.13); then `path_prefix` is what is cut from each match and
     `url` a directory. `type` is what the client said, or None: found at run time (TES 1.1.0 `tesFileType`).
+    `in_place`: executors write it where its URL says.
     """
 
     path: str
@@ -50,6 +77,7 @@ class Delivery(msgspec.Struct, frozen=True, omit_defaults=True):
     type: FileType | None = None
     path_prefix: str | None = None
     name: str | None = None
+    in_place: bool = False
 
 
 class ExecutorPlan(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -81,7 +109,9 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything that one attempt at a task needs to know.
 
     `directories` are container paths that exist, empty, in scratch before stage-in: mounts, volumes, the
-    directories of outputs, and workdirs that lie in a mount. `notes` are sentences for the user's
+    directories of outputs, and workdirs that lie in a mount. `shared` is what executors see of shared storage: more
+    mounts, of which some may lie in others, each after those above it; `shared_inputs` are those that need not be
+    moved, `shared_directories` container paths that must be there in shared storage. `notes` are sentences for the user's
     `system_logs`, known before anything ran. `parameters` are the task's backend parameters that backend and controller
     act on, checked, by the name that the site gives them (`tesk.plan.site.Parameter`).
     """
@@ -95,6 +125,14 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     missing_outputs: MissingOutputs = "fail"
     notes: tuple[str, ...] = ()
     parameters: dict[str, str] = {}
+    shared: tuple[SharedMount, ...] = ()
+    shared_inputs: tuple[Transfer, ...] = ()
+    shared_directories: tuple[str, ...] = ()
+
+    @property
+    def seen(self) -> set[str]:
+        """The paths of all mounts: where executors see what is the task's."""
+        return {*(one.path for one in self.mounts), *(one.path for one in self.shared)}
 
     def to_json(self) -> str:
         """The plan as one line of JSON; fields that hold their default are left out."""

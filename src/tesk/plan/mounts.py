@@ -12,6 +12,7 @@ import msgspec
 from tesk.plan.model import Mount
 from tesk.plan.paths import parent, upwards
 from tesk.plan.reasons import Faults
+from tesk.plan.sharing import Sharing
 
 __all__ = ["FILLED", "KERNEL", "Claim", "Layout", "lay_out"]
 
@@ -48,7 +49,7 @@ class Claim(msgspec.Struct):
     """One path that the task needs to be shared by its executors.
 
     `where` is its JSON path, for reasons. `type` None is an output that may turn out to be either.
-    `make`: its directory is there before stage-in. `single`: a file that may be mounted by itself (an input).
+    `make`: its directory is there before stage-in. `brought`: it is an input, so that a file may be mounted by itself.
     `directory` is the one that shows this path: itself, or the one it lies in.
     """
 
@@ -56,7 +57,7 @@ class Claim(msgspec.Struct):
     type: Literal["FILE", "DIRECTORY"] | None
     where: str
     make: bool = False
-    single: bool = False
+    brought: bool = False
     directory: str = ""
 
     def __post_init__(self) -> None:
@@ -65,38 +66,59 @@ class Claim(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What every executor sees (`mounts`), and what must be there, empty, before stage-in (`directories`)."""
+    """What every executor sees of scratch (`mounts`), and what must be there, empty, before stage-in (`directories`).
+
+    `shared_directories` must be there in shared storage.
+    """
 
     mounts: tuple[Mount, ...]
     directories: tuple[str, ...]
+    shared_directories: tuple[str, ...] = ()
 
 
-def lay_out(claims: Sequence[Claim], workdirs: Sequence[tuple[str, str]], faults: Faults) -> Layout:
+def lay_out(
+    claims: Sequence[Claim], workdirs: Sequence[tuple[str, str]], faults: Faults, sharing: Sharing | None = None
+) -> Layout:
     """The mounts and directories for `claims`, with what contradicts itself or cannot be mounted in `faults`.
 
-    `workdirs` are pairs of path and JSON path: no mounts by themselves, but there when they lie in one.
+    `workdirs` are pairs of path and JSON path: no mounts by themselves, but there when they lie in one. What `sharing`
+    shows of inputs, and what lies where it lets executors write, needs no scratch.
     """
+    sharing = sharing or Sharing()
     claims = _settled(claims, [path for path, _ in workdirs])
     _find_conflicts(claims, workdirs, faults)
+    seen = {one.path for one in sharing.inputs}
     directories: set[str] = set()
-    singles: set[str] = set()
+    singles: dict[str, Mount] = {}
+    nested: dict[str, Mount] = {}
     made: set[str] = set()
+    made_shared: set[str] = set()
     for claim in claims:
         refusal = _refusal(claim)
         if refusal:
             faults.add(claim.where, refusal)
+        elif claim.brought and claim.path in seen:
+            continue
+        elif sharing.around(claim.path) is not None:
+            if claim.brought:  # in scratch, and seen in the midst of what is shared
+                nested[claim.path] = Mount(claim.path, claim.type or "FILE")
+            elif claim.make:
+                made_shared.add(claim.directory)
         elif claim.directory in FILLED:
-            singles.add(claim.path)
+            singles[claim.path] = Mount(claim.path, "FILE", read_only=True)
         else:
             directories.add(claim.directory)
             if claim.make:
                 made.add(claim.directory)
     roots = _outermost(directories)
-    inside = {path for path, _ in workdirs if any(up in roots for up in upwards(path))}
-    mounts = [Mount(path) for path in roots] + [Mount(path, "FILE", read_only=True) for path in singles]
+    made_shared.update(path for path, _ in workdirs if sharing.around(path) is not None)
+    inside = {path for path, _ in workdirs if path not in made_shared and any(up in roots for up in upwards(path))}
+    mounts = [*(Mount(path) for path in roots), *singles.values(), *nested.values()]
+    made.update(path for path, one in nested.items() if one.type == "DIRECTORY")
     return Layout(
         mounts=tuple(sorted(mounts, key=lambda mount: mount.path)),
         directories=tuple(sorted(made | inside | roots)),
+        shared_directories=tuple(sorted(made_shared)),
     )
 
 
@@ -107,7 +129,7 @@ def _settled(claims: Sequence[Claim], workdirs: Iterable[str]) -> list[Claim]:
     known = {up for claim in claims for up in upwards(claim.directory)}
     known.update(up for path in workdirs for up in upwards(path))
     return [
-        Claim(claim.path, "DIRECTORY", claim.where, claim.make) if not claim.type and claim.path in known else claim
+        msgspec.structs.replace(claim, type="DIRECTORY") if not claim.type and claim.path in known else claim
         for claim in claims
     ]
 
@@ -120,7 +142,7 @@ def _refusal(claim: Claim) -> str | None:
         return None
     if claim.type == "DIRECTORY":
         return f"'{claim.path}' is a directory that images fill themselves; {_better(claim)}"
-    if not claim.single:
+    if not claim.brought:
         unless = "" if claim.type else "; if it is a directory, say so with type DIRECTORY"
         return f"'{claim.path}' lies in '{claim.directory}', which images fill themselves; {_better(claim)}{unless}"
     return None

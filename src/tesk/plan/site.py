@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["EXECUTOR_RETRIES", "MISSING_OUTPUTS", "Capacity", "Parameter", "Site"]
+__all__ = ["EXECUTOR_RETRIES", "MISSING_OUTPUTS", "Capacity", "Parameter", "SharedStorage", "Site"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,25 @@ EXECUTOR_RETRIES = "executor_retries"
 
 
 @dataclass(frozen=True, slots=True)
+class SharedStorage:
+    """Files that clients and tasks both reach.
+
+    `client_path` is the absolute, normalised directory by which URLs name its root.
+    """
+
+    name: str
+    client_path: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """What `make_plan` needs of the site's configuration.
 
     `file_roots` are the absolute, normalised directories below which `file://` URLs and bare paths may lie;
     none by default. `schemes` are the other URL schemes that storage can read and write. `backend_parameters`
-    are those a task may use, by name in lower case. `capacity_of` is how sentences call what `capacity` measures.
+    are those a task may use, by name in lower case. URLs below the `client_path` of a `shared` storage may be used like
+    those below a root. `capacity_of` is how sentences call what `capacity` measures.
     """
 
     file_roots: tuple[str, ...] = ()
@@ -57,3 +70,4 @@ class Site:
     missing_outputs: Literal["fail", "warn"] = "fail"
     unknown_fields: Literal["warn", "refuse"] = "warn"
     backend_parameters: Mapping[str, Parameter] = field(default_factory=lambda: {"missing_outputs": MISSING_OUTPUTS})
+    shared: tuple[SharedStorage, ...] = ()

@@ -6,10 +6,11 @@ import posixpath
 import re
 from urllib.parse import quote, unquote, urlsplit
 
+from tesk.plan.model import Place
 from tesk.plan.paths import PLAIN, flaw, within
 from tesk.plan.site import Site
 
-__all__ = ["UrlError", "normalise_url"]
+__all__ = ["UrlError", "normalise_url", "place_of"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _PLAIN_URL = re.compile(rf"([a-z][a-z0-9+.-]*):/(?:/{PLAIN})+/?\Z")
@@ -52,6 +53,20 @@ def normalise_url(url: str, site: Site) -> str:
     return f"{scheme}:{rest}"
 
 
+def place_of(url: str, site: Site) -> Place | None:
+    """Where the file of `url`, a normalised one, lies in a shared storage of `site`; None where it lies in none."""
+    if url.startswith("file://"):
+        path = unquote(url.removeprefix("file://"), errors="surrogateescape")
+    elif url.startswith("/"):
+        path = url
+    else:
+        return None
+    found = max(
+        (one for one in site.shared if within(path, one.client_path)), key=lambda one: len(one.client_path), default=None
+    )
+    return None if found is None else Place(found.name, path[len(found.client_path) :].strip("/"))
+
+
 def _has_host(scheme: str, rest: str) -> bool:
     if scheme not in ("http", "https"):
         return bool(rest[2:].partition("/")[0])
@@ -81,14 +96,15 @@ def _file_path(url: str, rest: str) -> str:
 def _confined(path: str, url: str, site: Site) -> str:
     # posixpath keeps two leading slashes; here they mean no more than one.
     normal = posixpath.normpath("/" + path.lstrip("/"))
-    if any(within(normal, root) for root in site.file_roots):
+    allowed = site.file_roots + tuple(one.client_path for one in site.shared)
+    if any(within(normal, root) for root in allowed):
         return normal
-    if not site.file_roots:
+    if not allowed:
         raise UrlError(
             f"'{url}' is a file, and this site allows no files as URLs; use {_supported(site)}, "
             "or have the operator list its directory in the setting storage.file_roots"
         )
-    roots = ", ".join(f"'{root}'" for root in site.file_roots)
+    roots = ", ".join(f"'{root}'" for root in allowed)
     raise UrlError(
         f"'{url}' lies outside of the directories that this site allows ({roots}); put the file below one "
         "of them, or have the operator list its directory in the setting storage.file_roots"
@@ -97,7 +113,7 @@ def _confined(path: str, url: str, site: Site) -> str:
 
 def _supported(site: Site) -> str:
     ways = [f"{scheme}://" for scheme in sorted(site.schemes)]
-    if site.file_roots:
+    if site.file_roots or site.shared:
         ways.append("file://")
     if not ways:
         return "inline content (the operator has configured no storage)"

@@ -57,7 +57,8 @@ def legacy_service_info(service: ServiceConfig, site: Site) -> dict[str, Any]:
 
 
 def _storage(site: Site) -> list[str]:
-    return [f"file://{root}" for root in site.file_roots] + [f"{scheme}://" for scheme in sorted(site.schemes)]
+    roots = [*site.file_roots, *(one.client_path for one in site.shared)]
+    return [f"file://{root}" for root in roots] + [f"{scheme}://" for scheme in sorted(site.schemes)]
 
 
 def _encode(value: Any) -> bytes:

@@ -3,7 +3,7 @@
 from tesk.storage.base import Entry, Fetched, FileType, Source
 from tesk.storage.confine import HostRoots, Owner, Tree, open_beneath
 from tesk.storage.errors import StorageError, redact, shown
-from tesk.storage.options import S3Options, StorageOptions, StorageSettings
+from tesk.storage.options import S3Options, SharedRoot, StorageOptions, StorageSettings
 from tesk.storage.store import Storage
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "HostRoots",
     "Owner",
     "S3Options",
+    "SharedRoot",
     "Source",
     "Storage",
     "StorageError",

@@ -13,13 +13,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from tesk.storage.errors import shown
 
-__all__ = ["ConfinementError", "HostRoots", "Owner", "ScanEntry", "Tree", "open_beneath"]
+__all__ = ["ConfinementError", "HostRoots", "Owner", "ScanEntry", "Start", "Tree", "names_of", "open_beneath"]
 
 Owner = tuple[int, int]
 """uid and gid that new files and directories are given."""
@@ -46,11 +47,16 @@ class ScanEntry(NamedTuple):
     kind: Literal["file", "directory", "link", "other"]
 
 
-class _Place(NamedTuple):
-    """Where a walk starts or starts again: the directory to open, and the components to go from there."""
+class Start(NamedTuple):
+    """Where a walk starts or starts again: the directory to open, and the components to go from there.
+
+    Where that directory is not the tree's own root: what lies `inside` components below it is `at` in the tree.
+    """
 
     root: str
     names: tuple[str, ...]
+    at: tuple[str, ...] = ()
+    inside: int = 0
 
 
 class Tree:
@@ -141,18 +147,24 @@ class Tree:
             os.close(directory)
 
     def _walk(self, path: str, follow: bool, make: int | None, owner: Owner | None) -> tuple[int, str]:
-        place = self._enter(path, None)
-        todo = list(reversed(place.names))
+        start = self._enter(path, None)
+        todo = list(reversed(start.names))
         done: list[str] = []
         links = 0
-        here = _open_root(place.root)
+        here = _open_root(start.root)
         try:
             while todo:
                 name = todo.pop()
                 if name == "..":
-                    place = self._above(place, done, path)
-                    done = list(place.names)
-                    here = _replace(here, _reopen(place))
+                    start = self._above(start, done, path)
+                    done = list(start.names)
+                    here = _replace(here, _reopen(start))
+                    continue
+                crossed = self._crossed(start, done, name)
+                if crossed is not None:
+                    start, done = crossed, []
+                    here = _replace(here, _open_root(start.root))
+                    todo.extend(reversed(start.names))
                     continue
                 target = _link_target(here, name) if todo or follow else None
                 if target is not None:
@@ -160,11 +172,11 @@ class Tree:
                     if links > _MAX_LINKS:
                         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
                     if target.startswith("/"):
-                        place, done = self._enter(target, path), []
-                        here = _replace(here, _open_root(place.root))
-                        todo.extend(reversed(place.names))
+                        start, done = self._enter(target, path), []
+                        here = _replace(here, _open_root(start.root))
+                        todo.extend(reversed(start.names))
                     else:
-                        todo.extend(reversed(_names(target)))
+                        todo.extend(reversed(names_of(target)))
                     continue
                 if not todo:
                     return here, name
@@ -175,36 +187,44 @@ class Tree:
             raise
         return here, "."
 
-    def _enter(self, path: str, via: str | None) -> _Place:
+    def _enter(self, path: str, via: str | None) -> Start:
         """Where the absolute `path` starts; `via` is the path whose symlink leads there."""
-        return _Place(self.root, _names(path))
+        return Start(self.root, names_of(path))
 
-    def _above(self, place: _Place, done: Sequence[str], path: str) -> _Place:
-        """One up from `done`, which lies beneath `place.root`."""
-        return _Place(place.root, tuple(done[:-1]))
+    def _crossed(self, start: Start, done: Sequence[str], name: str) -> Start | None:
+        """Where to go on if `name`, in `done` beneath `start.root`, is not what lies there but part of another tree."""
+        return None
+
+    def _above(self, start: Start, done: Sequence[str], path: str) -> Start:
+        """One up from `done`, which lies beneath `start.root`."""
+        return Start(start.root, tuple(done[:-1]))
 
 
 class HostRoots(Tree):
     """The machine's own paths, as far as they lie beneath `roots` (component by component: /data is not
-    /database).
+    /database). A root may be known by another name: `names` has the directories of these, by name.
 
     Symlinks are followed while they stay within the roots; a path or a symlink that leaves them raises
     ConfinementError.
     """
 
-    def __init__(self, roots: Sequence[str | os.PathLike[str]]) -> None:
+    def __init__(
+        self, roots: Sequence[str | os.PathLike[str]], names: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         super().__init__("/")
-        self.roots = tuple(os.path.normpath(os.fspath(one)) for one in roots)
+        named = [(os.path.normpath(os.fspath(one)), os.path.normpath(os.fspath(one))) for one in roots]
+        named += [(os.path.normpath(name), os.path.normpath(one)) for name, one in names.items()]
+        self.roots = dict(sorted(named, key=lambda one: len(one[0]), reverse=True))
 
-    def _enter(self, path: str, via: str | None) -> _Place:
+    def _enter(self, path: str, via: str | None) -> Start:
         if via is None:
             path = os.path.normpath(path)  # as URLs do it; what a symlink holds is walked as the kernel does
-        names = _names(path)
-        for root in sorted(self.roots, key=len, reverse=True):
-            for spelled in (root, os.path.realpath(root)):
-                prefix = _names(spelled)
+        names = names_of(path)
+        for name, root in self.roots.items():
+            for spelled in (name, os.path.realpath(root)):
+                prefix = names_of(spelled)
                 if names[: len(prefix)] == prefix:
-                    return _Place(root, names[len(prefix) :])
+                    return Start(root, names[len(prefix) :])
         if via is not None:
             raise _leaves(via, path)
         if not self.roots:
@@ -212,10 +232,10 @@ class HostRoots(Tree):
         allowed = ", ".join(shown(one) for one in self.roots)
         raise ConfinementError(f"{shown(path)} is refused: this site allows file paths below {allowed} only")
 
-    def _above(self, place: _Place, done: Sequence[str], path: str) -> _Place:
-        if not done and place.root != "/":
+    def _above(self, start: Start, done: Sequence[str], path: str) -> Start:
+        if not done and start.root != "/":
             raise _leaves(path, "..")
-        return super()._above(place, done, path)
+        return super()._above(start, done, path)
 
 
 def open_beneath(
@@ -231,7 +251,8 @@ def open_beneath(
     return Tree(root).open(path, flags, mode, parents=parents, owner=owner)
 
 
-def _names(path: str) -> tuple[str, ...]:
+def names_of(path: str) -> tuple[str, ...]:
+    """The components of `path`."""
     return tuple(one for one in path.split("/") if one not in ("", "."))
 
 
@@ -239,10 +260,10 @@ def _open_root(root: str) -> int:
     return os.open(root, _PATH_ONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _reopen(place: _Place) -> int:
+def _reopen(start: Start) -> int:
     """`..` goes down again from the root: a directory that was moved meanwhile has other parents."""
-    here = _open_root(place.root)
-    for name in place.names:
+    here = _open_root(start.root)
+    for name in start.names:
         try:
             below = os.open(name, _STEP, dir_fd=here)
         finally:

@@ -24,7 +24,7 @@ class FileScheme:
     """Files of this machine. Symlinks are followed while they stay within the roots."""
 
     def __init__(self, options: StorageOptions, workers: Workers) -> None:
-        self._roots = HostRoots(options.file_roots)
+        self._roots = HostRoots(options.file_roots, {one.client_path: one.directory for one in options.shared})
         self._workers = workers
 
     async def walk(self, url: str) -> AsyncIterator[Entry]:

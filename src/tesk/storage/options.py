@@ -8,9 +8,10 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-__all__ = ["S3Options", "StorageOptions", "StorageSettings"]
+__all__ = ["S3Options", "SharedRoot", "StorageOptions", "StorageSettings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +31,23 @@ class S3Options:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedRoot:
+    """A storage that clients and tasks both reach: URLs name it by `client_path`, here it lies at `directory`."""
+
+    name: str
+    client_path: str
+    directory: str
+
+
+def roots_of(shared: Sequence[SharedRoot]) -> dict[str, Path]:
+    return {one.name: Path(one.directory) for one in shared}
+
+
+@dataclass(frozen=True, slots=True)
 class StorageOptions:
     """One site's storage.
 
-    `file_roots` are the absolute directories below which `file://` URLs and bare paths may lie.
+    `file_roots` are the absolute directories below which `file://` URLs and bare paths may lie, besides those of `shared`.
     `stall_timeout` is how many seconds may pass without a byte. A transfer is tried again `retries` times,
     first after about `retry_delay` seconds, then twice as long each time. `parallelism` is how many transfers
     of one task run at once.
@@ -46,6 +60,12 @@ class StorageOptions:
     retries: int = 4
     retry_delay: float = 0.5
     parallelism: int = 8
+    shared: tuple[SharedRoot, ...] = ()
+
+    @property
+    def shared_roots(self) -> dict[str, Path]:
+        """Where each shared storage lies here, by name."""
+        return roots_of(self.shared)
 
     @classmethod
     def from_environment(
@@ -76,11 +96,18 @@ class StorageSettings:
     s3_endpoint: str = ""
     s3_region: str = ""
     s3_anonymous: bool = False
+    shared: tuple[SharedRoot, ...] = ()
+
+    @property
+    def shared_roots(self) -> dict[str, Path]:
+        """Where each shared storage lies here, by name."""
+        return roots_of(self.shared)
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> StorageSettings:
         """Settings from plain data, by field. Raises TypeError for a name that is no field."""
-        return cls(**{**data, "file_roots": tuple(data.get("file_roots", ()))})
+        shared = tuple(SharedRoot(**one) for one in data.get("shared", ()))
+        return cls(**{**data, "file_roots": tuple(data.get("file_roots", ())), "shared": shared})
 
     def options(self, environ: Mapping[str, str] | None = None) -> StorageOptions:
         """Storage as it works where `environ` holds the credentials; None is the process's own environment.
@@ -94,6 +121,7 @@ class StorageSettings:
             stall_timeout=self.stall_timeout,
             retries=self.attempts - 1,
             parallelism=self.parallelism,
+            shared=self.shared,
             s3=dataclasses.replace(
                 keys, endpoint=self.s3_endpoint or found.s3.endpoint, region=self.s3_region or found.s3.region
             ),

@@ -45,6 +45,7 @@ class Report:
     out to be directories, where the task did not say. `lost` is a sentence when the attempt's work is gone through no
     fault of its own; then `state` is SYSTEM_ERROR, or PREEMPTED when the system reclaimed the machine, and the
     controller may start a new attempt. `waiting` is a sentence about what the attempt waits for now; it is not stored.
+    `held`: what ran the attempt goes on until it is removed, and must be.
     """
 
     state: State
@@ -57,6 +58,7 @@ class Report:
     directories: tuple[str, ...] = ()
     lost: str | None = None
     waiting: str | None = None
+    held: bool = False
 
     def to_json(self) -> str:
         """The report as one line of JSON."""

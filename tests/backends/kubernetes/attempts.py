@@ -157,7 +157,7 @@ def objects(key: AttemptKey, plan: Plan, options: KubernetesOptions) -> list[Any
     first, *others = make_plan_config_maps(key, plan, options, STORAGE)
     owner = Owner(key, OWNER.uid, 1 + len(others))
     found: list[Any] = [first, *(owned_by(one, owner, options) for one in others)]
-    found += [make_taskmaster_job(owner, options), make_report_config_map(owner, REPORT, options)]
+    found += [make_taskmaster_job(owner, plan, options), make_report_config_map(owner, REPORT, options)]
     if needs_scratch(plan):
         found += [make_scratch_claim(owner, plan, options), make_filer_job(owner, plan, options, "in")]
     found += [make_executor_job(owner, plan, options, index) for index in range(len(plan.executors))]

@@ -218,7 +218,7 @@ def test_without_scratch_the_launcher_is_brought_by_a_container_of_our_image() -
 
 
 def test_only_the_taskmaster_gets_a_token_and_only_filers_get_the_credentials() -> None:
-    taskmaster = taskmaster_pod(OWNER, EVERYTHING)
+    taskmaster = taskmaster_pod(OWNER, COPYING, EVERYTHING)
     filer = filer_pod(OWNER, COPYING, EVERYTHING, "in")
     executor = executor_pod(OWNER, COPYING, EVERYTHING, 0)
     pods = (taskmaster, filer, executor)
@@ -230,7 +230,7 @@ def test_only_the_taskmaster_gets_a_token_and_only_filers_get_the_credentials() 
 def test_executors_run_once_and_what_is_ours_is_tried_again() -> None:
     assert make_executor_job(OWNER, COPYING, SITE, 0).spec.backoffLimit == 0  # type: ignore[union-attr]
     assert make_filer_job(OWNER, COPYING, SITE, "in").spec.backoffLimit == 3  # type: ignore[union-attr]
-    assert make_taskmaster_job(OWNER, SITE).spec.backoffLimit == 6  # type: ignore[union-attr]
+    assert make_taskmaster_job(OWNER, MINIMAL, SITE).spec.backoffLimit == 6  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -247,14 +247,14 @@ def test_the_nodes_a_task_chooses_are_those_of_its_filers_too_and_never_against_
     plan = msgspec.structs.replace(COPYING, parameters={"node_selector.pool": "gold", "node_selector.disk": "ssd"})
     for pod in (executor_pod(OWNER, plan, EVERYTHING, 0), filer_pod(OWNER, plan, EVERYTHING, "out")):
         assert pod.nodeSelector == {"pool": "batch", "disk": "ssd"}
-    assert taskmaster_pod(OWNER, EVERYTHING).nodeSelector == {"pool": "batch"}
+    assert taskmaster_pod(OWNER, COPYING, EVERYTHING).nodeSelector == {"pool": "batch"}
 
 
 def test_a_preemptible_task_runs_where_the_site_says_and_its_taskmaster_does_not() -> None:
     for pod in (executor_pod(OWNER, CHEAP, SPOT, 0), task_pod(OWNER, CHEAP, SPOT)):
         assert pod.nodeSelector == {"disk": "ssd", "zone": "a", "pool": "spot", "machines": "any"}
         assert [one.key for one in pod.tolerations or ()] == ["batch", "spot"]
-    pod = taskmaster_pod(OWNER, SPOT)
+    pod = taskmaster_pod(OWNER, CHEAP, SPOT)
     assert (pod.nodeSelector, [one.key for one in pod.tolerations or ()]) == (SPOT.node_selector, ["batch"])
 
 

@@ -305,7 +305,7 @@ class KubernetesBackend:
             await self._cluster.create(owned_by(one, owner, self._options))
         if self._options.layout == "pod":
             return stub_pod(await self._cluster.create(make_pod(owner, attempt.plan, self._options)))
-        return trim_job(await self._cluster.create(make_taskmaster_job(owner, self._options)))
+        return trim_job(await self._cluster.create(make_taskmaster_job(owner, attempt.plan, self._options)))
 
     def _follow(self, held: Held, made: Job | Pod, patience: Patience) -> Coroutine[None, None, None]:
         if isinstance(made, Pod):
@@ -486,14 +486,14 @@ class KubernetesBackend:
         report = dataclasses.replace(report, system_logs=(*held.waits, *report.system_logs))
         if held.report is not None and report == dataclasses.replace(held.report, waiting=report.waiting):
             held.report = report  # nothing that is kept
-        elif report.lost is None:
+        elif report.lost is None and not report.held:
             self.tell(held, report)
         else:
             held.leaving = True
             self._begin(held, self._leave, report)
 
     async def _leave(self, held: Held, report: Report) -> None:
-        """No new attempt may start while something of a lost one may still write."""
+        """No new attempt may start while something of a lost one may still write, nor may what holds on stay."""
         await self._remove(held.key)
         self.tell(held, report)
 

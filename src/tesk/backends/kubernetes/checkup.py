@@ -122,7 +122,7 @@ class _Checkup:
                 made.append(make_pod(owner, plan, options))
             else:
                 made += [
-                    make_taskmaster_job(owner, options),
+                    make_taskmaster_job(owner, plan, options),
                     make_filer_job(owner, plan, options, "in"),
                     make_executor_job(owner, plan, options, 0),
                 ]

@@ -34,6 +34,7 @@ __all__ = [
     "REPORT_KEY_FILE",
     "SCRATCH_DIRECTORY",
     "SCRATCH_TREE",
+    "SHARED_READY",
     "SITE",
     "TESK_PROGRAM",
     "Handout",
@@ -69,6 +70,9 @@ HOST_FILES = ("hosts", "resolv.conf")
 
 SCRATCH_TREE, LAUNCHER_TREE = "scratch", "launcher"
 """The two directories of the scratch volume: the files of the task, by container path; and the launcher."""
+
+SHARED_READY = "shared-ready"
+"""The file in the control directory that is there once executors may be shown shared storage."""
 
 TESK_PROGRAM = "/opt/tesk/bin/tesk"
 """The entrypoint of our own image."""

@@ -69,9 +69,10 @@ def owner_of(config_map: ConfigMap) -> Owner | None:
     return Owner(key, metadata.uid, int(parts) if parts.isdecimal() else 1)
 
 
-def make_taskmaster_job(owner: Owner, options: KubernetesOptions) -> Job:
+def make_taskmaster_job(owner: Owner, plan: Plan, options: KubernetesOptions) -> Job:
     """The Job that runs the attempt; its pod is started again after a crash and goes on from what is there."""
-    return _job(owner, owner.name, "taskmaster", options, taskmaster_pod(owner, options), retries=_TASKMASTER_RETRIES)
+    pod = taskmaster_pod(owner, plan, options)
+    return _job(owner, owner.name, "taskmaster", options, pod, retries=_TASKMASTER_RETRIES)
 
 
 def make_pod(owner: Owner, plan: Plan, options: KubernetesOptions) -> Pod:

@@ -76,11 +76,15 @@ class SecretMount:
 
 @dataclass(frozen=True, slots=True)
 class FileVolume:
-    """A PersistentVolumeClaim that filers see at the absolute `path`, for `file://` URLs."""
+    """A PersistentVolumeClaim that filers see at the absolute `path`, for `file://` URLs.
+
+    `name` is that of the shared storage that it is, if it is one: then executors see what their task names of it.
+    """
 
     pvc: str
     path: str
     read_only: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,12 @@ import msgspec
 
 from tesk.backends.kubernetes.apart import apart
 from tesk.backends.kubernetes.filing import bring, deliver
-from tesk.backends.kubernetes.mounted import PodHandout
+from tesk.backends.kubernetes.mounted import SHARED_READY, PodHandout
 from tesk.backends.kubernetes.names import container_name
 from tesk.backends.kubernetes.result import FilerResult
 from tesk.backends.kubernetes.sentences import CONTAINER_KILLED, needed_more_memory, ran_too_long
 from tesk.backends.kubernetes.turns import ControlLost, Turn
-from tesk.filer import make_directories, open_directories
+from tesk.filer import TransferError, leave_shared, make_directories, open_directories, prepare_shared
 from tesk.taskmaster.report import ExecutorEnd
 from tesk.taskmaster.run import now
 from tesk.taskmaster.steps import ExecutorResult, StageOutResult, StepFailed
@@ -42,13 +42,27 @@ class PodSteps:
         self._handout = handout
         self._plan = handout.plan
         self._scratch = scratch
+        self._control = control
+        self._roots = handout.storage.shared_roots
+        self.held = False
         self._turns = [
             Turn(control / container_name(index), handout.log_bytes) for index in range(len(handout.plan.executors))
         ]
         self._running: Turn | None = None
 
     async def stage_in(self) -> None:
-        """Bring the inputs into scratch, whose mount points are there already."""
+        """Bring the inputs into scratch, whose mount points are there already.
+
+        Executors' containers are made once shared storage is as they must find it; `held`: that never came.
+        """
+        if self._plan.shared:
+            self.held = True
+            try:
+                await asyncio.to_thread(prepare_shared, self._plan, self._roots)
+            except TransferError as error:
+                raise StepFailed(*error.sentences) from error
+            (self._control / SHARED_READY).touch()
+            self.held = False
         if not self._plan.mounts:
             return
         if not self._plan.inputs:
@@ -107,6 +121,7 @@ class PodSteps:
 
     async def clean(self) -> None:
         """Have all executors end that have not: scratch goes with the pod."""
+        leave_shared(self._plan, self._roots)
         for turn in self._turns:
             turn.stop() if turn is self._running else turn.skip()
 

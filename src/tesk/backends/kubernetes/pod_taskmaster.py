@@ -8,6 +8,7 @@ It is process 1 of its container: when it ends, before its last report or after,
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from tesk.backends.kubernetes.mounted import PodHandout, read_pod
 from tesk.backends.kubernetes.pod_steps import PodSteps
 from tesk.backends.kubernetes.pushing import Pusher
 from tesk.backends.kubernetes.report_lines import ReportWriter
+from tesk.filer import leave_shared
 from tesk.taskmaster.report import Report
 from tesk.taskmaster.run import run_attempt
 
@@ -30,9 +32,15 @@ def main(attempt: Path, control: Path, scratch: Path) -> int:
 
     Raises ValueError when `attempt` holds none.
     """
-    # The pod is being taken away: what happens to executors from now on is no end of theirs.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(_ENDED_BY_SIGNAL))
-    asyncio.run(_run(read_pod(attempt), control, scratch))
+    handout = read_pod(attempt)
+
+    def leave(*_: object) -> None:
+        # The pod is being taken away: what happens to executors from now on is no end of theirs.
+        leave_shared(handout.plan, handout.storage.shared_roots)
+        os._exit(_ENDED_BY_SIGNAL)
+
+    signal.signal(signal.SIGTERM, leave)
+    asyncio.run(_run(handout, control, scratch))
     return 0
 
 
@@ -47,6 +55,10 @@ async def _run(handout: PodHandout, control: Path, scratch: Path) -> None:
         while line:
             line = line[os.write(sys.stdout.fileno(), line) :]
 
-    tell(await run_attempt(handout.plan, PodSteps(handout, control, scratch), tell))
+    steps = PodSteps(handout, control, scratch)
+    report = await run_attempt(handout.plan, steps, tell)
+    tell(dataclasses.replace(report, held=steps.held))
     if pusher is not None:
         await pusher.close()
+    if steps.held:  # once we end, the kubelet starts the others, and makes what they are to be shown and is not there
+        await asyncio.Event().wait()

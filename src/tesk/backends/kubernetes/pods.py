@@ -49,6 +49,7 @@ from tesk.backends.kubernetes.mounted import (
     REPORT_KEY_FILE,
     SCRATCH_DIRECTORY,
     SCRATCH_TREE,
+    SHARED_READY,
     TESK_PROGRAM,
     longest_run,
 )
@@ -56,7 +57,7 @@ from tesk.backends.kubernetes.names import Owner, Phase, claim_name, container_n
 from tesk.backends.kubernetes.options import KubernetesOptions
 from tesk.backends.kubernetes.resources import executor_resources, own_resources, scratch_bytes, shared_resources
 from tesk.backends.kubernetes.security import executor_security, own_security, shared_security
-from tesk.plan.model import ExecutorPlan, Mount, Plan
+from tesk.plan.model import ExecutorPlan, Mount, Plan, SharedMount
 
 __all__ = [
     "OWNER_ANNOTATION",
@@ -75,9 +76,10 @@ _OUR_GRACE, _EXECUTOR_GRACE = 5, 10
 """Seconds between SIGTERM and SIGKILL: taskmaster and filer have nothing to save; a command may write a last line."""
 
 
-def taskmaster_pod(owner: Owner, options: KubernetesOptions) -> PodSpec:
+def taskmaster_pod(owner: Owner, plan: Plan, options: KubernetesOptions) -> PodSpec:
     """The pod that runs the steps of an attempt; the only one with a service account's token."""
     security = own_security(options)
+    files = _used(plan, options)
     container = Container(
         name="taskmaster",
         image=options.image,
@@ -85,12 +87,12 @@ def taskmaster_pod(owner: Owner, options: KubernetesOptions) -> PodSpec:
         args=["taskmaster", "--kubernetes", ATTEMPT_DIRECTORY],
         resources=own_resources(options.taskmaster_resources, options.minimums),
         securityContext=security.container,
-        volumeMounts=[_attempt_mount()],
+        volumeMounts=[_attempt_mount(), *(_file_mount(name, one) for name, one in files)],
     )
     return _pod(
         options,
         containers=[container],
-        volumes=[_attempt_volume(owner)],
+        volumes=[_attempt_volume(owner), *(_file_volume(name, one) for name, one in files)],
         restartPolicy="OnFailure",
         serviceAccountName=options.taskmaster_service_account or None,
         automountServiceAccountToken=True,
@@ -102,7 +104,7 @@ def taskmaster_pod(owner: Owner, options: KubernetesOptions) -> PodSpec:
 def filer_pod(owner: Owner, plan: Plan, options: KubernetesOptions, phase: Phase) -> PodSpec:
     """The pod that stages in or out: it sees all of scratch, the site's file volumes and the storage credentials."""
     security = own_security(options)
-    files = [(f"files-{number}", one) for number, one in enumerate(options.file_volumes)]
+    files = _files(options)
     container = Container(
         name="filer",
         image=options.image,
@@ -113,7 +115,7 @@ def filer_pod(owner: Owner, plan: Plan, options: KubernetesOptions, phase: Phase
         securityContext=security.container,
         volumeMounts=[
             _attempt_mount(),
-            VolumeMount(name="scratch", mountPath=SCRATCH_DIRECTORY),
+            *([VolumeMount(name="scratch", mountPath=SCRATCH_DIRECTORY)] if plan.mounts else []),
             *(_file_mount(name, one) for name, one in files),
         ],
     )
@@ -126,8 +128,8 @@ def filer_pod(owner: Owner, plan: Plan, options: KubernetesOptions, phase: Phase
         containers=[container],
         volumes=[
             _attempt_volume(owner),
-            _claim_volume("scratch", claim_name(owner.key)),
-            *(_claim_volume(name, one.pvc, read_only=one.read_only) for name, one in files),
+            *([_claim_volume("scratch", claim_name(owner.key))] if plan.mounts else []),
+            *(_file_volume(name, one) for name, one in files),
         ],
         restartPolicy="Never",
         serviceAccountName=options.executor_service_account or None,
@@ -149,6 +151,7 @@ def executor_pod(owner: Owner, plan: Plan, options: KubernetesOptions, index: in
         readOnly=True,
     )
     volumes = [_claim_volume("scratch", claim_name(owner.key)) if from_scratch else _empty_volume("launcher")]
+    volumes += [_file_volume(name, one) for name, one in _used(plan, options)]
     if options.executor_secret is not None:
         volumes.append(_secret_volume(options.executor_secret))
     container = _executor(
@@ -184,7 +187,8 @@ def task_pod(owner: Owner, plan: Plan, options: KubernetesOptions) -> PodSpec:
     The kubelet starts containers in their order, each once the hook `postStart` of the one before has ended.
     """
     pod_security, own, others = shared_security(options)
-    files = [(f"files-{number}", one) for number, one in enumerate(options.file_volumes)]
+    ready = SHARED_READY if plan.shared else "ready"
+    files = _files(options)
     taskmaster = Container(
         name="taskmaster",
         image=options.image,
@@ -194,7 +198,7 @@ def task_pod(owner: Owner, plan: Plan, options: KubernetesOptions) -> PodSpec:
         resources=own_resources(options.filer_resources, options.minimums),
         securityContext=own,
         lifecycle=Lifecycle(
-            postStart=LifecycleHandler(exec=ExecAction([LAUNCHER_PROGRAM, "--await", f"{CONTROL_DIRECTORY}/ready"]))
+            postStart=LifecycleHandler(exec=ExecAction([LAUNCHER_PROGRAM, "--await", f"{CONTROL_DIRECTORY}/{ready}"]))
         ),
         volumeMounts=[
             _attempt_mount(),
@@ -206,7 +210,7 @@ def task_pod(owner: Owner, plan: Plan, options: KubernetesOptions) -> PodSpec:
     volumes = [_attempt_volume(owner, options.reports), _empty_volume("control")]
     if plan.mounts:
         volumes.append(_scratch_volume(plan, options))
-    volumes += [_claim_volume(name, one.pvc, read_only=one.read_only) for name, one in files]
+    volumes += [_file_volume(name, one) for name, one in files]
     if options.executor_secret is not None:
         volumes.append(_secret_volume(options.executor_secret))
     return _pod(
@@ -237,7 +241,7 @@ def _held(plan: Plan) -> list[str]:
 def _turn(plan: Plan, options: KubernetesOptions, index: int, security: SecurityContext | None) -> Container:
     """The container of an executor that waits for its turn."""
     place, name = launcher_directory(plan), container_name(index)
-    taken = {one.path for one in plan.mounts}
+    taken = plan.seen
     own = [
         VolumeMount(name="control", mountPath=f"/etc/{one}", subPath=f"{name}.{one}")
         for one in HOST_FILES
@@ -268,6 +272,8 @@ def _executor(
 ) -> Container:
     executor, secret = plan.executors[index], options.executor_secret
     mounts = [_scratch_mount(one) for one in plan.mounts]
+    names = {one.name: name for name, one in _used(plan, options)}
+    mounts += [_shared_mount(names[one.place.storage], one) for one in plan.shared]
     if secret is not None:
         mounts.append(VolumeMount(name="secret", mountPath=secret.mount_path, readOnly=True))
     return Container(
@@ -284,7 +290,7 @@ def _executor(
 
 def launcher_directory(plan: Plan) -> str:
     """Where executors find the launcher: `/.tesk`, unless the task itself has something there."""
-    taken = {one.path.split("/")[1] for one in plan.mounts}
+    taken = {one.split("/")[1] for one in plan.seen}
     names = (".tesk" + "-" * number for number in range(len(taken) + 1))
     return "/" + next(one for one in names if one not in taken)
 
@@ -363,6 +369,28 @@ def _scratch_mount(mount: Mount) -> VolumeMount:
         subPath=SCRATCH_TREE + mount.path,
         readOnly=True if mount.read_only else None,
     )
+
+
+def _shared_mount(name: str, mount: SharedMount) -> VolumeMount:
+    """The kubelet follows no symlink out of the volume, and makes what is not there; so that is there before."""
+    return VolumeMount(
+        name=name, mountPath=mount.path, subPath=mount.place.path or None, readOnly=True if mount.read_only else None
+    )
+
+
+def _files(options: KubernetesOptions) -> list[tuple[str, settings.FileVolume]]:
+    """The site's volumes of files, each with its name in a pod."""
+    return [(f"files-{number}", one) for number, one in enumerate(options.file_volumes)]
+
+
+def _used(plan: Plan, options: KubernetesOptions) -> list[tuple[str, settings.FileVolume]]:
+    """Those of them that executors of `plan` see something of."""
+    storages = {one.place.storage for one in plan.shared}
+    return [(name, one) for name, one in _files(options) if one.name in storages]
+
+
+def _file_volume(name: str, volume: settings.FileVolume) -> Volume:
+    return _claim_volume(name, volume.pvc, read_only=volume.read_only)
 
 
 def _file_mount(name: str, volume: settings.FileVolume) -> VolumeMount:

@@ -88,6 +88,7 @@ class JobSteps:
         self._show = show
         self._owner = handout.owner
         self._plan = handout.plan
+        self._storage = handout.storage
         self._options = handout.options
         self._cluster = cluster
         self._scene = scene
@@ -103,6 +104,8 @@ class JobSteps:
     @_unless_away
     async def stage_in(self) -> None:
         """Make the scratch volume, and have a filer fill it; nothing where the plan has no mounts."""
+        if self._plan.shared:
+            await self._prepare()
         if not needs_scratch(self._plan) or self._underway:
             return
         patience = self._patience("stage-in")
@@ -141,6 +144,8 @@ class JobSteps:
         """Have a filer deliver the outputs."""
         if not self._plan.outputs:
             return StageOutResult()
+        if all(one.in_place for one in self._plan.outputs):
+            return await self._look_at_outputs()
         result = await self._filer("out", self._patience("stage-out"))
         if result.out is None:
             raise StepFailed(*result.problems)
@@ -152,6 +157,8 @@ class JobSteps:
 
         What only has the name of one of ours is somebody else's.
         """
+        if self._plan.shared:
+            self._leave()
         ours = selector_of(self._options.instance, self._owner.key)
         await self._delete(Job, {**ours, STEP: ["stage-in", "executor", "stage-out"]})
         if needs_scratch(self._plan):
@@ -167,6 +174,27 @@ class JobSteps:
         if not self._succeeds:
             return [one.metadata for one in self._made.values() if isinstance(one, kind) and one.metadata is not None]
         return await self._cluster.list_metadata(kind, labels, within=AWAY_SECONDS)
+
+    async def _prepare(self) -> None:
+        from tesk.filer import TransferError, prepare_shared
+
+        try:
+            await asyncio.to_thread(prepare_shared, self._plan, self._storage.shared_roots)
+        except TransferError as error:
+            raise StepFailed(*error.sentences) from error
+
+    async def _look_at_outputs(self) -> StageOutResult:
+        """Outputs that are all in shared storage are where they shall be, and no filer is needed to say so."""
+        from tesk.filer import stage_out
+        from tesk.storage import Storage
+
+        async with Storage(self._storage.options({})) as storage:
+            return StageOutResult.of(await stage_out(self._plan, None, storage))
+
+    def _leave(self) -> None:
+        from tesk.filer import leave_shared
+
+        leave_shared(self._plan, self._storage.shared_roots)
 
     async def free_scratch(self) -> None:
         """Remove the Jobs that ended well, since no volume goes while a pod has it, ended or not.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from tesk.backends.base import AttemptKey
+from tesk.filer import view_of
 from tesk.plan.model import ExecutorPlan, Plan
+from tesk.storage.view import View
 from tesk.taskmaster.steps import Usage
 
 __all__ = ["Engine", "EngineUnavailable", "ExecutorExit", "Job", "Space"]
@@ -46,6 +48,8 @@ class Job:
     index: int
     plan: Plan
     space: Space
+    shared: Mapping[str, Path] = field(default_factory=dict)
+    """Where the site's shared storages lie, by name."""
 
     @property
     def executor(self) -> ExecutorPlan:
@@ -60,7 +64,15 @@ class Job:
     def binds(self) -> list[tuple[str, str, bool]]:
         """(path on the machine, path in the container, read-only) of each mount."""
         scratch = str(self.space.scratch)
-        return [(scratch + one.path, one.path, one.read_only) for one in self.plan.mounts]
+        found = [(scratch + one.path, one.path, one.read_only) for one in self.plan.mounts]
+        for one in self.plan.shared:
+            found.append((str(self.shared[one.place.storage] / one.place.path), one.path, one.read_only))
+        return sorted(found, key=lambda one: one[1])
+
+    @property
+    def files(self) -> View:
+        """The task's files as the executor sees them."""
+        return view_of(self.plan, self.space.scratch, self.shared)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from pathlib import Path
 from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
 from tesk.backends.local.streams import StreamWriter, redirect_flags
 from tesk.plan.model import Resources
-from tesk.storage.confine import open_beneath
 from tesk.taskmaster.run import now
 from tesk.taskmaster.steps import AttemptLost, StepFailed
 
@@ -156,11 +155,11 @@ class _Container:
         )
 
     def _open(self, path: str | None, flags: int, closing: contextlib.ExitStack) -> int | None:
-        """The file in scratch that the container path `path` names; never outside scratch, whatever links say."""
+        """The file that the container path `path` names; never outside the task's files, whatever links say."""
         if path is None or path == "/dev/null":
             return None
         try:
-            fd = open_beneath(self.job.space.scratch, path, flags, 0o644)
+            fd = self.job.files.open(path, flags, 0o644)
         except OSError as error:
             raise StepFailed(
                 f"executor {self.job.index}: {path} cannot be opened: {error.strerror or error}"

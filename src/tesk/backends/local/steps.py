@@ -12,7 +12,7 @@ from typing import Any
 from tesk.backends.base import AttemptKey
 from tesk.backends.local.engine import Engine, Job, Space
 from tesk.backends.local.streams import excerpt
-from tesk.filer import TransferError, open_directories, stage_in, stage_out
+from tesk.filer import TransferError, leave_shared, open_directories, prepare_shared, stage_in, stage_out
 from tesk.plan.model import Plan
 from tesk.storage import Storage
 from tesk.taskmaster.report import ExecutorEnd
@@ -46,12 +46,14 @@ class LocalSteps:
         self._space = space
         self._engine = engine
         self._storage = storage
+        self._shared = storage.options.shared_roots
         self._log_bytes = log_bytes
 
     async def stage_in(self) -> None:
         """Make the attempt's directories and fetch its inputs."""
         try:
             self._space.scratch.mkdir(parents=True)
+            await asyncio.to_thread(prepare_shared, self._plan, self._shared)
             await stage_in(self._plan, self._space.scratch, self._storage, owner=self._engine.owner)
         except TransferError as error:
             raise StepFailed(*error.sentences) from error
@@ -65,7 +67,7 @@ class LocalSteps:
         """Run one executor by the engine."""
         streams = self._space.streams(index)
         streams.mkdir(parents=True)
-        exit_ = await self._engine.execute(Job(self._key, index, self._plan, self._space), started)
+        exit_ = await self._engine.execute(Job(self._key, index, self._plan, self._space, self._shared), started)
         end = ExecutorEnd(
             start_time=exit_.start_time,
             end_time=exit_.end_time,
@@ -90,6 +92,7 @@ class LocalSteps:
             await asyncio.to_thread(self._remove)
 
     def _remove(self) -> None:
+        leave_shared(self._plan, self._shared)
         if not self._followed():
             remove_tree(self._space.path)
             return

@@ -1,0 +1,157 @@
+"""What need not be moved: inputs and outputs in shared storage, which executors see where they lie.
+
+One rule (docs/shared-storage.md): an input's file or directory is mounted at its path, read only; of an output in shared
+storage the directory that holds it is mounted to be written in, if the last part of URL and path is the same. What such
+a directory shows by itself is not mounted again. What cannot be seen so without hiding or changing what others have is
+moved, as if the storage were a remote one. Pure text: nothing is opened or looked up here.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tesk.plan.model import Delivery, Place, SharedMount, Transfer
+from tesk.plan.paths import parent, upwards, within
+from tesk.plan.site import Site
+from tesk.plan.urls import place_of
+from tesk.tes.wildcards import fixed_directory, has_wildcards
+
+__all__ = ["Sharing", "share"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """`inputs` and the outputs that are `in_place` are not moved; `mounts` show them, in the order of their paths.
+
+    `writable` are the directories among them where executors may write, none within another.
+    """
+
+    mounts: tuple[SharedMount, ...] = ()
+    inputs: tuple[Transfer, ...] = ()
+    in_place: frozenset[Delivery] = frozenset()
+    writable: Mapping[str, Place] = field(default_factory=dict)
+
+    def around(self, path: str) -> str | None:
+        """The writable directory that `path` lies in, or is."""
+        return next((up for up in upwards(path) if up in self.writable), None) if self.writable else None
+
+
+def share(
+    inputs: Sequence[Transfer], outputs: Sequence[Delivery], written: Collection[str], avoid: Collection[str], site: Site
+) -> Sharing:
+    """What `site` shares of a task with these inputs and outputs.
+
+    Args:
+        written: further paths that executors write to or below: volumes, redirects of stdout and stderr.
+        avoid: directories that nothing may be mounted over.
+    """
+    if not site.shared:
+        return Sharing()
+    places = {one: place for one in inputs if one.content is None and (place := place_of(one.url or "", site))}
+    writable = _writable(inputs, places, outputs, avoid, site)
+    in_place = [one for one in outputs if (home := _home(one, site)) and _seen(home[0], writable) == home[1]]
+    written = {*written, *(one.path for one in outputs)}
+    shown = _shown(inputs, places, writable, written)
+    shared = [one for one in inputs if one in places and _seen(one.path, {**writable, **shown}) == places[one]]
+    mounts = [SharedMount(path, place) for path, place in writable.items()]
+    kinds = {one.path: one.type for one in shared}
+    mounts += [SharedMount(path, place, kinds[path], read_only=True) for path, place in shown.items()]
+    return Sharing(
+        tuple(sorted(mounts, key=lambda one: one.path)),
+        tuple(Transfer(one.path, one.type, one.url, name=one.name, place=places[one]) for one in shared),
+        frozenset(in_place),
+        writable,
+    )
+
+
+def _home(output: Delivery, site: Site) -> tuple[str, Place] | None:
+    """The directory to be mounted so that `output` is written in place, and what is seen there; None: none will do.
+
+    For one file in it the root of a storage is not laid open.
+    """
+    place = place_of(output.url, site)
+    if place is None or any(one.read_only for one in site.shared if one.name == place.storage):
+        return None
+    if has_wildcards(output.path):
+        fixed, prefix = fixed_directory(output.path), output.path_prefix or ""
+        return (fixed, _below(place, posixpath.relpath(fixed, prefix))) if within(fixed, prefix) else None
+    if output.type == "DIRECTORY":
+        return output.path, place
+    above, _, name = place.path.rpartition("/")
+    if not above or name != posixpath.basename(output.path):
+        return None
+    return parent(output.path), Place(place.storage, above)
+
+
+def _writable(
+    inputs: Sequence[Transfer],
+    places: Mapping[Transfer, Place],
+    outputs: Sequence[Delivery],
+    avoid: Collection[str],
+    site: Site,
+) -> dict[str, Place]:
+    """The outermost directories that are mounted to be written in. Where outputs disagree, the first one decides."""
+    wanted: dict[str, Place] = {}
+    for output in outputs:
+        home = _home(output, site)
+        if home is not None and home[0] not in avoid:
+            wanted.setdefault(*home)
+    for one in inputs:
+        if one.type == "DIRECTORY":
+            # what is brought into a directory that is above, or the same, would be hidden
+            alone = {one.path: places[one]} if one in places else {}
+            for path in [path for path in wanted if within(path, one.path) and _seen(path, alone) != wanted[path]]:
+                del wanted[path]
+    return {path: place for path, place in wanted.items() if not any(up in wanted for up in upwards(parent(path)))}
+
+
+def _shown(
+    inputs: Sequence[Transfer], places: Mapping[Transfer, Place], writable: Mapping[str, Place], written: Collection[str]
+) -> dict[str, Place]:
+    """What is mounted read only, by path: each input that no other mount shows, as far as that hides nothing."""
+    shown: dict[str, Place] = {}
+    moved = {one.path for one in inputs if one not in places and one.type == "DIRECTORY"}
+    for one in sorted(places, key=lambda one: (one.type == "FILE", one.path.count("/"))):
+        seen = {**writable, **shown}
+        if _seen(one.path, seen) == places[one]:
+            continue
+        if _hides(one, inputs, places, writable, written) or any(up in moved for up in upwards(one.path)):
+            moved.update([one.path] if one.type == "DIRECTORY" else [])
+        elif one.path not in seen:
+            shown[one.path] = places[one]
+    return shown
+
+
+def _hides(
+    one: Transfer,
+    inputs: Sequence[Transfer],
+    places: Mapping[Transfer, Place],
+    writable: Mapping[str, Place],
+    written: Collection[str],
+) -> bool:
+    """Whether a mount of the input `one` would stand in the way of what others bring or write there."""
+    if one.type == "FILE":
+        return one.path in written
+    alone = {one.path: places[one]}
+    others = any(
+        other is not one and within(other.path, one.path) and _seen(other.path, alone) != places.get(other)
+        for other in inputs
+    )
+    inside = {path: place for path, place in writable.items() if within(path, one.path)}
+    return (
+        others
+        or any(_seen(path, alone) != place for path, place in inside.items())
+        or any(within(path, one.path) and _seen(path, inside) is None for path in written)
+    )
+
+
+def _seen(path: str, mounts: Mapping[str, Place]) -> Place | None:
+    """What the innermost of `mounts` shows at `path`."""
+    up = next((up for up in upwards(path) if up in mounts), None)
+    return None if up is None else _below(mounts[up], path[len(up) :].strip("/"))
+
+
+def _below(place: Place, relative: str) -> Place:
+    return Place(place.storage, "/".join(one for one in (place.path, relative) if one not in ("", ".")))
