@@ -127,7 +127,12 @@ def test_inputs_of_all_kinds_meet_in_a_directory_that_is_written_in_place(site: 
     )
     assert ended["state"] == "COMPLETE", ended
     # As everywhere, what was brought into a directory that is an output belongs to that.
-    for name, text in {"all": "ACGT\none\ntext\n", "genome.fa": "ACGT\n", "said": "text\n", "words/one": "one\n"}.items():
+    for name, text in {
+        "all": "ACGT\none\ntext\n",
+        "genome.fa": "ACGT\n",
+        "said": "text\n",
+        "words/one": "one\n",
+    }.items():
         assert (shared / "run" / name).read_text() == text
     assert (shared / "other/name").read_text() == "ACGT\none\ntext\n"
     assert outputs(ended)["/data/genome.fa"] == (f"{shared}/run/genome.fa", "5")

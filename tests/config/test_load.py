@@ -11,6 +11,7 @@ import pytest
 
 from tesk.backends.kubernetes.options import (
     Allowed,
+    FileVolume,
     KubernetesOptions,
     Preemptible,
     Requirements,
@@ -20,7 +21,7 @@ from tesk.backends.kubernetes.options import (
 from tesk.config import Config, ConfigError, Source, changed_keys, load, load_with_sources
 from tesk.config.keys import keys
 from tesk.config.places import default_state_directory
-from tesk.plan.site import MISSING_OUTPUTS, Capacity, Parameter
+from tesk.plan.site import MISSING_OUTPUTS, Capacity, Parameter, SharedStorage
 
 HOME = {"HOME": "/home/ada"}
 
@@ -451,3 +452,82 @@ def test_the_configuration_of_a_cluster_does_not_load_its_api_library():
         " 'TESK_KUBERNETES_IMAGE': 'x'}).kubernetes_options(); sys.exit('lightkube' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+SHARED = """
+storage:
+  shared:
+    - {name: work, pvc: workflows, directory: /mnt/work, client_path: /data/, task_path: /data}
+    - {name: genomes, pvc: genomes, directory: /mnt/ref, client_path: /ref, read_only: true}
+"""
+
+
+def test_shared_storage_is_one_of_the_roots_of_files(write):
+    write(SHARED)
+    config = load(None, HOME)
+    assert config.site(Capacity()).shared == (
+        SharedStorage("work", "/data"),
+        SharedStorage("genomes", "/ref", read_only=True),
+    )
+    assert config.storage_settings.shared_roots == {"work": Path("/mnt/work"), "genomes": Path("/mnt/ref")}
+
+
+def test_on_a_cluster_pods_have_it_where_urls_name_it(write):
+    write(SHARED + "  file_roots: [/data/in]\nbackend: kubernetes\nkubernetes: {image: tesk:1}\n")
+    config = load(None, HOME)
+    assert config.storage_settings.shared_roots == {"work": Path("/data"), "genomes": Path("/ref")}
+    assert config.kubernetes_options().file_volumes == (
+        FileVolume("workflows", "/data", name="work"),
+        FileVolume("genomes", "/ref", read_only=True, name="genomes"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "client", "task"),
+    [
+        ("transfer: {active: true, pvc_name: p, wes_base_path: /wes, tes_base_path: /tes}", {}, "/wes", "/tes"),
+        ("transfer: {pvc_name: p}", {}, "/data", "/data"),
+        ("", {"TRANSFER_PVC_NAME": "p"}, "/data", "/data"),
+        ("", {"TRANSFER_PVC_NAME": "p", "TES_BASE_PATH": "/tes/"}, "/tes", "/tes"),
+        ("", {"TRANSFER_PVC_NAME": "p", "HOST_BASE_PATH": "/h", "CONTAINER_BASE_PATH": "/c"}, "/h", "/c"),
+        ("transfer: {pvc_name: x}", {"TRANSFER_PVC_NAME": "p"}, "/data", "/data"),
+    ],
+)
+def test_tesks_old_names_mean_what_they_meant(write, text, environ, client, task):
+    write(f"backend: kubernetes\nkubernetes: {{image: tesk:1}}\n{text}\n")
+    (shared,) = load(None, {**HOME, **environ}).shared.values()
+    assert (shared.name, shared.pvc, shared.client_path, shared.task_path) == ("transfer", "p", client, task)
+
+
+@pytest.mark.parametrize("text", ["", "transfer: {active: false, pvc_name: p}"])
+def test_nothing_is_shared_unless_it_is_said(write, text):
+    write(text)
+    assert load(None, HOME).shared == {}
+
+
+@pytest.mark.parametrize(
+    ("shared", "fault"),
+    [
+        ("{name: a, client_path: /a}", "has no directory, where it lies on this machine"),
+        ("{name: a, directory: /x, client_path: /}", "has the client_path '/'"),
+        ("{name: a, directory: /x, client_path: a}", "give absolute paths"),
+        (
+            "{name: a, directory: /x, client_path: /a}, {name: b, directory: /y, client_path: /a/b}",
+            "has the client_path /a/b, and storage.shared[0] has /a; none may lie in another",
+        ),
+        (
+            "{name: a, directory: /x, client_path: /a}, {name: a, directory: /y, client_path: /b}",
+            "has the name 'a', and so has storage.shared[0]",
+        ),
+    ],
+)
+def test_what_cannot_be_shared_is_told(write, shared, fault):
+    write(f"storage:\n  shared: [{shared}]\n")
+    assert any(fault in one for one in faults()), faults()
+
+
+def test_on_a_cluster_a_claim_is_needed(write):
+    write("backend: kubernetes\nkubernetes: {image: x}\nstorage:\n  shared: [{name: a, client_path: /a}]\n")
+    assert any("has no pvc, the PersistentVolumeClaim" in one for one in faults())
+    write("backend: kubernetes\nkubernetes: {image: x}\ntransfer: {active: true}\n")
+    assert any("transfer.pvc_name" in one and "has no pvc" in one for one in faults())

@@ -62,6 +62,8 @@ async def _findings(path: Path | None) -> AsyncIterator[Finding]:
     yield await _store(config)
     async for finding in _kubernetes(config) if config.backend == "kubernetes" else _local(config):
         yield finding
+    for finding in _shared(config):
+        yield finding
     yield _address(config)
 
 
@@ -97,6 +99,24 @@ async def _store(config: Config) -> Finding:
     except StoreError as error:
         return Finding("store", "fail", str(error))
     return Finding("store", "ok", store.place)
+
+
+def _shared(config: Config) -> Iterator[Finding]:
+    """What clients and tasks share, and how TESK's old names for it were understood."""
+    for key, one in config.shared.items():
+        where = f"PersistentVolumeClaim {one.pvc}" if config.backend == "kubernetes" else f"directory {one.directory}"
+        meant = f"{where}, which URLs name {one.client_path}, is mounted instead of copied"
+        seen = f" (tasks see it at {one.task_path})" if one.task_path not in (None, one.client_path) else ""
+        read = ", for reading only" if one.read_only else ""
+        what = f"shared storage {one.name}"
+        if config.backend == "local" and not os.path.isdir(one.directory or ""):
+            yield Finding(what, "fail", f"{one.directory} is not a directory; make or mount it, or change {key}")
+        else:
+            yield Finding(what, "ok", f"{meant}{read}{seen}; from {key}")
+    if config.transfer.active is False and config.transfer.pvc_name:
+        yield Finding(
+            "shared storage", "no", f"transfer.active is false, so that {config.transfer.pvc_name} is not used"
+        )
 
 
 async def _local(config: Config) -> AsyncIterator[Finding]:
@@ -148,7 +168,7 @@ def _storage(config: Config) -> Iterator[Finding]:
     except ConfigError as error:
         yield Finding("storage", "fail", str(error))
         return
-    if not options.file_roots:
+    if not options.file_roots and not options.shared:
         yield Finding("storage", "no", "tasks may name no files; list directories in storage.file_roots to allow it")
     for root in options.file_roots:
         if not os.path.isdir(root):

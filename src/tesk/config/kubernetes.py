@@ -286,11 +286,14 @@ class KubernetesConfig(Section):
     allowed: AllowedConfig = AllowedConfig()
 
     def options(self, log_bytes: int, shared: Sequence[SharedConfig]) -> KubernetesOptions:
-        """The section as the backend takes it; `log_bytes` is `tasks.log_bytes`, `shared` what clients and tasks share."""
+        """The section as the backend takes it, with `tasks.log_bytes` and what clients and tasks share."""
         data = self.model_dump()
         data["file_volumes"] = [
             *data["file_volumes"],
-            *({"pvc": one.pvc, "path": one.client_path, "read_only": one.read_only, "name": one.name} for one in shared),
+            *(
+                {"pvc": one.pvc, "path": one.client_path, "read_only": one.read_only, "name": one.name}
+                for one in shared
+            ),
         ]
         data["scratch_bytes"] = round(data.pop("scratch_gb") * _GIGABYTE)
         return KubernetesOptions.from_data({**data, "log_bytes": log_bytes})

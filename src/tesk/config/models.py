@@ -155,8 +155,8 @@ class StorageConfig(Section):
     )
     shared: Annotated[tuple[SharedConfig, ...], Field(strict=False)] = Field(
         (),
-        description="Storage that clients and tasks both reach, mounted instead of copied: a list of {name, pvc, directory,"
-        " client_path, task_path, read_only} (docs/shared-storage.md).",
+        description="Storage that clients and tasks both reach, mounted instead of copied: a list of {name, pvc,"
+        " directory, client_path, task_path, read_only} (shared-storage.md).",
     )
     stall_timeout: Positive = Field(
         60.0, description="Seconds without a single byte after which a transfer counts as broken."

@@ -42,7 +42,8 @@ class TransferConfig(Section):
         None, description="How clients' URLs name its root ($HOST_BASE_PATH); null: tes_base_path."
     )
     tes_base_path: Root | None = Field(
-        None, description="Where tasks see its root ($TES_BASE_PATH, $CONTAINER_BASE_PATH); null: wes_base_path, or /data."
+        None,
+        description="Where tasks see its root ($TES_BASE_PATH, $CONTAINER_BASE_PATH); null: wes_base_path, or /data.",
     )
 
     @property

@@ -40,14 +40,12 @@ class _Findings:
     notes: list[str] = field(default_factory=list)
 
 
-async def stage_out(
-    plan: Plan, scratch: Path | None, storage: Storage
-) -> StageOut:
+async def stage_out(plan: Plan, scratch: Path | None, storage: Storage) -> StageOut:
     """Deliver every output of `plan` from `scratch` and from shared storage to its URL; what is in its place is only
     looked at.
 
-    Symlinks are followed as the container would, within the task's files: one that leads out of them is a failure, never
-    a file of this machine. Nothing is raised for an output that is missing or refused; the answer says so in
+    Symlinks are followed as the container would, within the task's files: one that leads out of them is a failure,
+    never a file of this machine. Nothing is raised for an output that is missing or refused; the answer says so in
     sentences.
     """
     if not plan.outputs:

@@ -36,7 +36,10 @@ def prepare_shared(plan: Plan, roots: Mapping[str, Path]) -> None:
     Raises TransferError where an input is not there, or a directory cannot be made.
     """
     tree = view_of(plan, None, roots)
-    faults = [fault for one in plan.shared_inputs for fault in _absence(one, tree)]
+    used = sorted({one.place.storage for one in plan.shared})
+    faults = [f"the shared storage '{one}' is not there: {roots[one]}" for one in used if not roots[one].is_dir()]
+    if not faults:
+        faults = [fault for one in plan.shared_inputs for fault in _absence(one, tree)]
     if not faults:
         writable = _writable(plan)
         for path in sorted({*writable, *plan.shared_directories}):

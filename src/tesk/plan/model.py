@@ -111,9 +111,9 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     `directories` are container paths that exist, empty, in scratch before stage-in: mounts, volumes, the
     directories of outputs, and workdirs that lie in a mount. `shared` is what executors see of shared storage: more
     mounts, of which some may lie in others, each after those above it; `shared_inputs` are those that need not be
-    moved, `shared_directories` container paths that must be there in shared storage. `notes` are sentences for the user's
-    `system_logs`, known before anything ran. `parameters` are the task's backend parameters that backend and controller
-    act on, checked, by the name that the site gives them (`tesk.plan.site.Parameter`).
+    moved, `shared_directories` container paths that must be there in shared storage. `notes` are sentences for the
+    user's `system_logs`, known before anything ran. `parameters` are the task's backend parameters that backend and
+    controller act on, checked, by the name that the site gives them (`tesk.plan.site.Parameter`).
     """
 
     executors: tuple[ExecutorPlan, ...]

@@ -1,9 +1,9 @@
 """What need not be moved: inputs and outputs in shared storage, which executors see where they lie.
 
-One rule (docs/shared-storage.md): an input's file or directory is mounted at its path, read only; of an output in shared
-storage the directory that holds it is mounted to be written in, if the last part of URL and path is the same. What such
-a directory shows by itself is not mounted again. What cannot be seen so without hiding or changing what others have is
-moved, as if the storage were a remote one. Pure text: nothing is opened or looked up here.
+One rule (docs/shared-storage.md): an input's file or directory is mounted at its path, read only; of an output in
+shared storage the directory that holds it is mounted to be written in, if the last part of URL and path is the same.
+What such a directory shows by itself is not mounted again. What cannot be seen so without hiding or changing what
+others have is moved, as if the storage were a remote one. Pure text: nothing is opened or looked up here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ class Sharing:
 
 
 def share(
-    inputs: Sequence[Transfer], outputs: Sequence[Delivery], written: Collection[str], avoid: Collection[str], site: Site
+    inputs: Sequence[Transfer],
+    outputs: Sequence[Delivery],
+    written: Collection[str],
+    avoid: Collection[str],
+    site: Site,
 ) -> Sharing:
     """What `site` shares of a task with these inputs and outputs.
 
@@ -108,7 +112,10 @@ def _writable(
 
 
 def _shown(
-    inputs: Sequence[Transfer], places: Mapping[Transfer, Place], writable: Mapping[str, Place], written: Collection[str]
+    inputs: Sequence[Transfer],
+    places: Mapping[Transfer, Place],
+    writable: Mapping[str, Place],
+    written: Collection[str],
 ) -> dict[str, Place]:
     """What is mounted read only, by path: each input that no other mount shows, as far as that hides nothing."""
     shown: dict[str, Place] = {}

@@ -62,7 +62,9 @@ def place_of(url: str, site: Site) -> Place | None:
     else:
         return None
     found = max(
-        (one for one in site.shared if within(path, one.client_path)), key=lambda one: len(one.client_path), default=None
+        (one for one in site.shared if within(path, one.client_path)),
+        key=lambda one: len(one.client_path),
+        default=None,
     )
     return None if found is None else Place(found.name, path[len(found.client_path) :].strip("/"))
 

@@ -122,6 +122,9 @@ async def _backend(
     config: Config, environ: Mapping[str, str], opened: contextlib.AsyncExitStack, secret: bytes
 ) -> Backend:
     if config.backend == "local":
+        for one in config.shared.values():
+            if not os.path.isdir(one.directory or ""):
+                raise CannotServe(f"The shared storage '{one.name}' is not there: {one.directory} is not a directory.")
         storage = await opened.enter_async_context(Storage(config.storage_options(environ)))
         return LocalBackend(_local_options(config), storage)
     try:

@@ -47,7 +47,7 @@ def roots_of(shared: Sequence[SharedRoot]) -> dict[str, Path]:
 class StorageOptions:
     """One site's storage.
 
-    `file_roots` are the absolute directories below which `file://` URLs and bare paths may lie, besides those of `shared`.
+    `file_roots` are the absolute directories below which `file://` URLs and bare paths may lie, besides `shared`.
     `stall_timeout` is how many seconds may pass without a byte. A transfer is tried again `retries` times,
     first after about `retry_delay` seconds, then twice as long each time. `parallelism` is how many transfers
     of one task run at once.

@@ -32,7 +32,7 @@ from tesk.backends.kubernetes.options import (
     Toleration,
 )
 from tesk.backends.kubernetes.report_map import make_report_config_map
-from tesk.plan.model import Delivery, ExecutorPlan, Mount, Plan, Resources, Transfer
+from tesk.plan.model import Delivery, ExecutorPlan, Mount, Place, Plan, Resources, SharedMount, Transfer
 from tesk.storage import StorageSettings
 from tesk.taskmaster.report import ExecutorEnd, Report
 from tesk.tes.states import State
@@ -138,6 +138,31 @@ SPOT = KubernetesOptions(
 )
 CHEAP = msgspec.structs.replace(COPYING, resources=Resources(preemptible=True))
 
+SHARING = KubernetesOptions(
+    image="registry.example.org/tesk:1.0",
+    file_volumes=(
+        FileVolume("archive", "/archive"),
+        FileVolume("genomes", "/genomes", read_only=True, name="genomes"),
+        FileVolume("workflows", "/shared", name="work"),
+        FileVolume("others", "/others", name="others"),
+    ),
+)
+IN_PLACE = Plan(
+    executors=(SAY,),
+    outputs=(Delivery("/work/*.count", "/shared/run/1", "FILE", "/work", in_place=True),),
+    shared=(
+        SharedMount("/work", Place("work", "run/1")),
+        SharedMount("/work/genome.fa", Place("genomes", "hg/genome.fa"), "FILE", read_only=True),
+    ),
+    shared_inputs=(
+        Transfer("/work/genome.fa", "FILE", "/genomes/hg/genome.fa", place=Place("genomes", "hg/genome.fa")),
+    ),
+    shared_directories=("/work",),
+)
+BOTH_WAYS = msgspec.structs.replace(
+    IN_PLACE, mounts=(Mount("/work/said", "FILE"),), inputs=(Transfer("/work/said", "FILE", content="x"),)
+)
+
 CASES: dict[str, tuple[AttemptKey, Plan, KubernetesOptions]] = {
     "minimal": (KEY, MINIMAL, SITE),
     "everything": (KEY, COPYING, EVERYTHING),
@@ -149,6 +174,8 @@ CASES: dict[str, tuple[AttemptKey, Plan, KubernetesOptions]] = {
     "second-attempt": (AttemptKey(KEY.task, 2), COPYING, SITE),
     "odd-strings": (KEY, ODD, SITE),
     "preemptible": (KEY, CHEAP, SPOT),
+    "shared": (KEY, IN_PLACE, SHARING),
+    "shared-and-scratch": (KEY, BOTH_WAYS, SHARING),
 }
 
 

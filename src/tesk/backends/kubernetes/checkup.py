@@ -211,7 +211,8 @@ class _Checkup:
         except Refused as error:
             return self._not_seen(error, name)
         if not found:
-            return [Finding(what, "fail", f"there is no {name}; make it, or change kubernetes.file_volumes")]
+            setting = "storage.shared" if volume.name else "kubernetes.file_volumes"
+            return [Finding(what, "fail", f"there is no {name}; make it, or change {setting}")]
         phase = (found[0].status.phase if found[0].status else None) or "Pending"
         if phase == "Lost":
             return [Finding(what, "fail", f"{name} has lost its volume; make it anew")]
