@@ -16,6 +16,7 @@ COMMANDS = [
     "demo",
     "serve",
     "check",
+    "cleanup",
     "create",
     "get",
     "list",

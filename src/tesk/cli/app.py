@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tesk.cli import check, completion, create, demo, kubernetes, listing, parts, profiles, run, serve, tasks
+from tesk.cli import check, cleanup, completion, create, demo, kubernetes, listing, parts, profiles, run, serve, tasks
 from tesk.cli.flags import FlagsCommand
 
 __all__ = ["app"]
@@ -45,6 +45,7 @@ app.command(cls=FlagsCommand)(run.run)
 app.command()(demo.demo)
 app.command()(serve.serve)
 app.command()(check.check)
+app.command()(cleanup.cleanup)
 app.add_typer(serve.config_app, name="config")
 app.add_typer(kubernetes.kubernetes_app, name="kubernetes")
 for command in (create.create, tasks.get, listing.list_, tasks.cancel, tasks.wait, tasks.logs, profiles.profiles):
