@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import statistics
 import sys
@@ -43,7 +44,7 @@ STEPS = {"taskmaster": "", "stage-in": "-inputs-filer", "executor": "-ex-00", "s
 
 def kubernetes(only: str = "") -> list[Figure]:
     """One task, fifty at once, and what they cost, in both layouts; `only` picks parts with that text in their names:
-    one, many, memory, requests, pod-one, pod-many, pod-requests, pod-waiting.
+    one, many, memory, requests, pod-one, pod-many, pod-requests, shared, pod-waiting.
     """
     layouts: dict[str, dict[str, Callable[[KubeSite], Coroutine[None, None, list[Figure]]]]] = {
         "jobs": {"one": _one, "many": _many, "memory": _memory, "requests": _requests},
@@ -58,6 +59,10 @@ def kubernetes(only: str = "") -> list[Figure]:
             with kube_site(TESK_KUBERNETES_LAYOUT=layout) as site:
                 for part in asked:
                     figures += asyncio.run(part(site))
+        for layout in layouts:
+            if only in "shared":
+                with kube_site(shares=True, TESK_KUBERNETES_LAYOUT=layout, TESK_KUBERNETES_SCRATCH_GB="4") as site:
+                    figures += asyncio.run(_shared(site, layout))
         if only in "pod-waiting":
             with kube_site(TESK_KUBERNETES_LAYOUT="pod", **SETTINGS) as site:
                 figures += asyncio.run(waiting(site))
@@ -180,6 +185,38 @@ async def _one_pod(site: KubeSite) -> list[Figure]:
         Figure("layout pod: POST to COMPLETE, S3 in and out", task_, "s", beside=f"one bare Job {job:.2f} s"),
         Figure("  : the bare Job", task_ / job, "times", 0.4),
         *(Figure(f"  at: {name}", statistics.median(one[name] for one in lines), "s") for name in known),
+    ]
+
+
+async def _shared(site: KubeSite, layout: str) -> list[Figure]:
+    """An input of 2 GiB that is seen where it lies, a small one, and the large one by S3, in turns."""
+    for name, size in (("large", 2 << 30), ("small", 1 << 10)):
+        with (site.files / name).open("wb") as file:
+            for _ in range(size >> 10):
+                file.write(bytes(1024))
+    os.link(site.files / "large", site.bucket / "large")
+    urls = {
+        "2 GiB, shared": f"{site.files}/large",
+        "1 KiB, shared": f"{site.files}/small",
+        "2 GiB by S3": "s3://bench/large",
+    }
+    taken: dict[str, list[float]] = {name: [] for name in urls}
+    async with _client(site) as client:
+        for turn in range(ROUNDS):
+            for name, url in urls.items():
+                task = {
+                    "executors": [{"image": site.image, "command": ["stat", "/data/in"]}],
+                    "inputs": [{"path": "/data/in", "url": url}],
+                }
+                begun = time.perf_counter()
+                _, _, over = await _run(client, task, poll=0.02)
+                if turn:  # the first warms up
+                    taken[name].append(over - begun)
+    large, small, moved = (statistics.median(one) for one in taken.values())
+    return [
+        Figure(f"layout {layout}: an input of 2 GiB, shared", large, "s", beside=f"by S3 {moved:.2f} s"),
+        Figure("  : the same by S3", large / moved, "times"),
+        Figure("  : one of 1 KiB, shared", large / small, "times", 1.25, beside=f"{small:.2f} s"),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,13 +24,16 @@ MAX_ACTIVE = 25
 
 @dataclass(frozen=True)
 class KubeSite:
-    """`settings` are those of the server, which has the rights of its Role and no others."""
+    """`settings` are those of the server, which has the rights of its Role and no others. `files` is shared with tasks
+    where that was asked for.
+    """
 
     server: Server
     space: Space
     settings: dict[str, str]
     s3: S3Server
     bucket: Path
+    files: Path
     image: str = BUSYBOX
 
     @property
@@ -39,7 +43,7 @@ class KubeSite:
 
 
 @contextlib.contextmanager
-def kube_site(**more: str) -> Iterator[KubeSite]:
+def kube_site(*, shares: bool = False, **more: str) -> Iterator[KubeSite]:
     """A namespace of its own, which goes afterwards. Raises pytest's Skipped where there is no such cluster."""
     cluster = find_cluster()
     cluster.need_here()
@@ -60,5 +64,10 @@ def kube_site(**more: str) -> Iterator[KubeSite]:
             "TESK_KUBERNETES_MAX_ACTIVE": str(MAX_ACTIVE),
             **more,
         }
+        files = directory / "files"
+        files.mkdir()
+        if shares:
+            shared = {"name": "files", "pvc": space.show(files), "client_path": str(files)}
+            settings["TESK_STORAGE_SHARED"] = json.dumps([shared])
         server = opened.enter_context(Server(directory, **settings))
-        yield KubeSite(server, space, settings, s3, s3.bucket("bench"))
+        yield KubeSite(server, space, settings, s3, s3.bucket("bench"), files)

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,8 +19,11 @@ from tests.backends.kubernetes.pod_processes import SECRET, SOON, Pod, shell
 from tests.backends.kubernetes.test_pushing import Heard, listening
 from tests.launcher.compiler import build_launcher
 
+from tesk.backends.kubernetes.mounted import SHARED_READY
 from tesk.backends.kubernetes.options import ReportPlace
-from tesk.plan.model import Delivery, Plan, Transfer
+from tesk.backends.kubernetes.report_lines import ReportReader
+from tesk.plan.model import Delivery, Place, Plan, SharedMount, Transfer
+from tesk.storage import SharedRoot
 from tesk.tes.states import State
 
 Begin = Callable[..., Pod]
@@ -30,8 +34,9 @@ def pod(tmp_path: Path) -> Iterator[Begin]:
     launcher = build_launcher()
     with contextlib.ExitStack() as made:
 
-        def begin(plan: Plan, **site: Any) -> Pod:
-            pod = Pod(tmp_path, plan, launcher, dataclasses.replace(SITE, **site))
+        def begin(plan: Plan, shared: Path | None = None, **site: Any) -> Pod:
+            roots = () if shared is None else (SharedRoot("work", "/shared", str(shared)),)
+            pod = Pod(tmp_path, plan, launcher, dataclasses.replace(SITE, **site), shared=roots)
             made.enter_context(pod.processes)
             return pod
 
@@ -171,3 +176,63 @@ def test_a_waiting_taskmaster_is_small(pod: Begin) -> None:
     status = Path(f"/proc/{begun.taskmaster.pid}/status").read_text()
     assert int(status.partition("VmRSS:")[2].split()[0]) < 40 * 1024
     assert len(os.listdir(f"/proc/{begun.taskmaster.pid}/task")) == 1
+
+
+GENOME = Place("work", "genome")
+SHARES: dict[str, Any] = {
+    "mounts": (),
+    "directories": (),
+    "shared": (SharedMount("/run", Place("work", "run/1")), SharedMount("/run/genome", GENOME, "FILE", read_only=True)),
+    "shared_inputs": (Transfer("/run/genome", "FILE", "/shared/genome", place=GENOME),),
+    "outputs": (Delivery("/run/out", "/shared/run/1/out", in_place=True),),
+}
+
+
+def everything(below: Path) -> set[str]:
+    return {str(one.relative_to(below)) for one in below.rglob("*")}
+
+
+def test_executors_may_be_shown_shared_storage_once_it_is_ready(pod: Begin, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "genome").write_text("ACGT")
+    begun = pod(shell(f"echo hello >{shared}/run/1/out", **SHARES), shared)
+    eventually((begun.control / SHARED_READY).exists)
+    assert everything(shared) == {"genome", "run", "run/1", "run/1/genome"}
+    begun.scratch.mkdir()
+    begun.executor(0)
+    report = begun.report()
+    assert (report.state, report.held) == (State.COMPLETE, False), report
+    assert [(one.url, one.size_bytes) for one in report.outputs] == [("/shared/run/1/out", 6)]
+    assert everything(shared) == {"genome", "run", "run/1", "run/1/out"}
+
+
+def test_where_it_is_not_ready_no_executor_may_be_made_and_the_pod_waits_for_its_end(
+    pod: Begin, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    begun = pod(shell("true", **SHARES), shared)
+    reader = ReportReader()
+    assert begun.taskmaster.stdout is not None
+    while reader.newest is None or not reader.newest.state.terminal:
+        reader.feed(begun.taskmaster.stdout.readline())
+    assert (reader.newest.state, reader.newest.held) == (State.SYSTEM_ERROR, True)
+    assert any("/shared/genome does not exist" in one for one in reader.newest.system_logs)
+    with pytest.raises(subprocess.TimeoutExpired):
+        begun.taskmaster.wait(0.3)
+    assert not (begun.control / SHARED_READY).exists()
+    begun.taskmaster.terminate()
+    assert begun.taskmaster.wait(SOON) == 143
+    assert everything(shared) == set()
+
+
+def test_a_pod_that_is_taken_away_leaves_no_mount_point(pod: Begin, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "genome").write_text("ACGT")
+    begun = pod(shell("sleep 60", **SHARES), shared)
+    eventually((begun.control / SHARED_READY).exists)
+    begun.taskmaster.terminate()
+    assert begun.taskmaster.wait(SOON) == 143
+    assert everything(shared) == {"genome", "run", "run/1"}
