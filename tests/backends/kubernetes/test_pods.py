@@ -160,6 +160,16 @@ async def test_reports_that_are_sent_are_taken_at_once_and_no_log_is_read(tmp_pa
         await settle(lambda: cluster.names("pods") == cluster.names("configmaps") == [])
 
 
+async def test_a_pod_that_holds_on_after_its_last_report_is_removed_before_that_is_told() -> None:
+    async with world() as cluster, pods(cluster) as made:
+        await offered(made)
+        tell(cluster, RUNNING, dataclasses.replace(COMPLETE, state=State.SYSTEM_ERROR, held=True))
+        put_pod(cluster)
+        await settle(lambda: made.told and made.last().state is State.SYSTEM_ERROR)
+        assert not cluster.objects
+        assert made.last().lost is None
+
+
 async def test_what_the_log_told_already_is_not_told_again_by_what_is_sent(tmp_path: Path) -> None:
     async with world() as cluster, listening(cluster) as made:
         await offered(made)
