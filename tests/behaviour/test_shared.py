@@ -102,6 +102,7 @@ def test_a_task_of_nextflow_sees_inputs_of_other_places_in_its_directory(site: S
     ended = site.run(task)
     assert ended["state"] == "COMPLETE", ended
     assert (here / "b.count").read_text().strip() == "2"
+    assert ended["logs"][0]["metadata"]["bytes_copied"] == "0"
     names = {".command.out", ".command.err", ".command.log", ".exitcode", "b.count"}
     assert everything(here) == {".command.sh", ".command.run", *names}, "no mount point is left"
     assert outputs(ended) == {f"/work/{one}": (f"{here}/{one}", size(here / one)) for one in names}

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 
-from tesk.plan.model import ExecutorPlan, Plan
+from tesk.plan.model import Delivery, ExecutorPlan, Place, Plan, SharedMount
 from tesk.taskmaster.report import ExecutorEnd, OutputFile, Report
 from tesk.taskmaster.run import run_attempt
-from tesk.taskmaster.steps import AttemptLost, ExecutorResult, StageOutResult, StepFailed, Usage
+from tesk.taskmaster.steps import AttemptLost, ExecutorResult, StageInResult, StageOutResult, StepFailed, Usage
 from tesk.tes.states import State
 
 DELIVERED = OutputFile("file:///out/a", "/data/a", 3)
@@ -35,10 +36,11 @@ class ScriptedSteps:
         if self.hang_in == name:
             await asyncio.Event().wait()
 
-    async def stage_in(self) -> None:
+    async def stage_in(self) -> StageInResult:
         await self._call("stage_in")
         if self.stage_in_fault:
             raise self.stage_in_fault
+        return StageInResult(copied=100, mounted=3000)
 
     async def execute(self, index: int, started: Callable[[], None]) -> ExecutorResult:
         started()
@@ -201,3 +203,21 @@ def test_a_report_survives_json() -> None:
     assert Report.from_json(report.to_json()) == report
     with pytest.raises(ValueError, match="not a report"):
         Report.from_json("[]")
+
+
+async def test_what_was_not_moved_is_counted_where_storage_is_shared() -> None:
+    outputs = (
+        Delivery("/run/out", "/shared/1/out", in_place=True),
+        Delivery("/run/genome", "/shared/1/genome", in_place=True),
+        Delivery("/run/log", "s3://b/log"),
+    )
+    shared = (
+        SharedMount("/run", Place("work", "1")),
+        SharedMount("/run/genome", Place("work", "g"), "FILE", read_only=True),
+    )
+    sizes = (20, 4, 1)
+    out = StageOutResult(tuple(OutputFile(one.url, one.path, size) for one, size in zip(outputs, sizes, strict=True)))
+    the_plan = msgspec.structs.replace(plan(False), outputs=outputs, shared=shared)
+    report, _ = await run(the_plan, ScriptedSteps([0], out=out))
+    assert report.metadata == {"bytes_mounted": "3020", "bytes_copied": "105"}
+    assert (await run(plan(False), ScriptedSteps([0])))[0].metadata == {}

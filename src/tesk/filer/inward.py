@@ -30,25 +30,26 @@ class _Placement:
     url: str | None
 
 
-async def stage_in(plan: Plan, scratch: Path, storage: Storage, *, owner: Owner | None = None) -> None:
+async def stage_in(plan: Plan, scratch: Path, storage: Storage, *, owner: Owner | None = None) -> int:
     """Bring every input of `plan` into `scratch`, each at its container path, and make the plan's
     directories.
 
     Where two inputs name the same file, the later one in the plan wins; directories merge. Files are readable
     for all (a program of this machine stays one) and, like directories made on the way, given to `owner`.
-    Raises TransferError with a sentence for each input that failed.
+    Returns how many bytes that were. Raises TransferError with a sentence for each input that failed.
     """
     if not plan.directories and not plan.inputs:
-        return
+        return 0
     await storage.workers.run(lambda _: make_directories(plan, scratch, owner=owner))
     faults: list[str] = []
     placements = await _placements(plan, storage, faults)
     tree = Tree(scratch)
+    sizes: list[int] = []
 
     async def place(item: tuple[str, _Placement]) -> None:
         path, placement = item
         try:
-            await _place(tree, path, placement, storage, owner)
+            sizes.append(await _place(tree, path, placement, storage, owner))
         except StorageError as error:
             faults.append(_sentence(placement.transfer, str(error)))
         except OSError as error:
@@ -57,6 +58,7 @@ async def stage_in(plan: Plan, scratch: Path, storage: Storage, *, owner: Owner 
     await each(placements.items(), place, at_once=storage.options.parallelism)
     if faults:
         raise TransferError(bounded(faults))
+    return sum(sizes)
 
 
 def make_directories(plan: Plan, scratch: Path, *, owner: Owner | None = None) -> None:
@@ -119,10 +121,11 @@ async def _resolve(transfer: Transfer, storage: Storage) -> dict[str, _Placement
     return placements
 
 
-async def _place(tree: Tree, path: str, placement: _Placement, storage: Storage, owner: Owner | None) -> None:
+async def _place(tree: Tree, path: str, placement: _Placement, storage: Storage, owner: Owner | None) -> int:
+    """Bring one file or directory; its bytes."""
     if placement.type == "DIRECTORY":
         await storage.workers.run(lambda _: tree.make_directory(path, owner=owner))
-        return
+        return 0
     flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
     target = await _opened(storage, tree, path, flags, owner)
     try:
@@ -131,13 +134,15 @@ async def _place(tree: Tree, path: str, placement: _Placement, storage: Storage,
         if content is not None:
             encoded = content.encode("utf-8", "surrogatepass")
             await storage.workers.run(lambda _: write_all(target, encoded, 0))
+            size = len(encoded)
         else:
-            executable = (await storage.fetch(placement.url or "", target)).executable
+            size, executable = await storage.fetch(placement.url or "", target)
         os.fchmod(target, 0o755 if executable else 0o644)
         if owner is not None:
             os.fchown(target, *owner)
     finally:
         os.close(target)
+    return size
 
 
 async def _opened(storage: Storage, tree: Tree, path: str, flags: int, owner: Owner | None) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tesk.filer.pool import each
 from tesk.filer.results import Delivered, StageOut, bounded
-from tesk.filer.shared import in_place, view_of
+from tesk.filer.shared import view_of
 from tesk.plan.model import Delivery, Plan
 from tesk.storage.base import FileType, Source
 from tesk.storage.confine import Tree
@@ -56,7 +56,7 @@ async def stage_out(plan: Plan, scratch: Path | None, storage: Storage) -> Stage
 
     async def depart(one: _Departure) -> None:
         try:
-            if one.delivery.in_place and in_place(plan, one.path):
+            if one.delivery.in_place and plan.writes_in_place(one.path):
                 if one.type == "FILE":
                     sizes[one.url] = (await storage.workers.run(lambda _: tree.stat(one.path))).st_size
             elif one.type == "DIRECTORY":

@@ -15,7 +15,7 @@ from tesk.storage.confine import Tree
 from tesk.storage.errors import reason, shown
 from tesk.storage.view import Mounted, View
 
-__all__ = ["in_place", "leave_shared", "prepare_shared", "view_of"]
+__all__ = ["leave_shared", "prepare_shared", "view_of"]
 
 _FOR_ALL = 0o777
 _PLACEHOLDER = 0
@@ -30,16 +30,17 @@ def view_of(plan: Plan, scratch: Path | None, roots: Mapping[str, Path]) -> View
     return View(scratch, mounts)
 
 
-def prepare_shared(plan: Plan, roots: Mapping[str, Path]) -> None:
+def prepare_shared(plan: Plan, roots: Mapping[str, Path]) -> int:
     """Make the directories that executors write in, and the mount points that lie in them.
 
-    Raises TransferError where an input is not there, or a directory cannot be made.
+    Returns how many bytes the inputs have that need not be moved; what is in directories is not counted. Raises
+    TransferError where an input is not there, or a directory cannot be made.
     """
     tree = view_of(plan, None, roots)
     used = sorted({one.place.storage for one in plan.shared})
     faults = [f"the shared storage '{one}' is not there: {roots[one]}" for one in used if not roots[one].is_dir()]
     if not faults:
-        faults = [fault for one in plan.shared_inputs for fault in _absence(one, tree)]
+        sizes = [_size(one, tree, faults) for one in plan.shared_inputs]
     if not faults:
         writable = _writable(plan)
         for path in sorted({*writable, *plan.shared_directories}):
@@ -57,19 +58,13 @@ def prepare_shared(plan: Plan, roots: Mapping[str, Path]) -> None:
                 faults.append(f"{shown(path)} cannot be mounted in shared storage: {reason(error)}")
     if faults:
         raise TransferError(bounded(faults))
+    return sum(sizes)
 
 
 def leave_shared(plan: Plan, roots: Mapping[str, Path]) -> None:
     """Remove the mount points that were made, as far as that can be done."""
     for path, kind, around in _mount_points(plan):
         _remove_mount_point(_tree(around, roots), _source(around, path), kind)
-
-
-def in_place(plan: Plan, path: str) -> bool:
-    """Whether what lies at `path` was written into shared storage; else something else is seen there."""
-    mounts: dict[str, bool] = {one.path: False for one in plan.mounts}
-    mounts.update({one.path: not one.read_only for one in plan.shared})
-    return next((mounts[up] for up in upwards(path) if up in mounts), False)
 
 
 def _writable(plan: Plan) -> dict[str, SharedMount]:
@@ -85,19 +80,21 @@ def _source(mount: SharedMount, path: str) -> str:
     return f"/{mount.place.path}{path[len(mount.path) :]}"
 
 
-def _absence(one: Transfer, tree: Tree) -> Iterator[str]:
-    """A sentence about an input that is not what it should be."""
+def _size(one: Transfer, tree: Tree, faults: list[str]) -> int:
+    """The bytes of an input that is a file; what it is not, as it should be, is a fault."""
     name = f"'{shown(one.name)}' ({shown(one.path)})" if one.name else shown(one.path)
     url = shown(one.url or "")
     try:
-        directory = stat.S_ISDIR(tree.stat(one.path).st_mode)
+        found = tree.stat(one.path)
     except OSError as error:
         absent = isinstance(error, FileNotFoundError)
-        yield f"input {name}: {url} " + ("does not exist" if absent else f"cannot be read: {reason(error)}")
-    else:
-        if directory != (one.type == "DIRECTORY"):
-            found = "a directory" if directory else "a file"
-            yield f"input {name}: {url} is {found}, and the input's type is {one.type}"
+        faults.append(f"input {name}: {url} " + ("does not exist" if absent else f"cannot be read: {reason(error)}"))
+        return 0
+    directory = stat.S_ISDIR(found.st_mode)
+    if directory != (one.type == "DIRECTORY"):
+        kind = "a directory" if directory else "a file"
+        faults.append(f"input {name}: {url} is {kind}, and the input's type is {one.type}")
+    return 0 if directory else found.st_size
 
 
 def _make(tree: Tree, path: str) -> None:

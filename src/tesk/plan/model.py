@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from tesk.plan.paths import upwards
+
 __all__ = ["Delivery", "ExecutorPlan", "Mount", "Place", "Plan", "Resources", "SharedMount", "Transfer"]
 
 FileType = Literal["FILE", "DIRECTORY"]
@@ -133,6 +135,12 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     def seen(self) -> set[str]:
         """The paths of all mounts: where executors see what is the task's."""
         return {*(one.path for one in self.mounts), *(one.path for one in self.shared)}
+
+    def writes_in_place(self, path: str) -> bool:
+        """Whether what executors write at `path` lies in shared storage; else something else is seen there."""
+        mounts = {one.path: False for one in self.mounts}
+        mounts.update({one.path: not one.read_only for one in self.shared})
+        return next((mounts[up] for up in upwards(path) if up in mounts), False)
 
     def to_json(self) -> str:
         """The plan as one line of JSON; fields that hold their default are left out."""

@@ -14,7 +14,16 @@ from datetime import UTC, datetime
 
 from tesk.plan.model import Plan
 from tesk.taskmaster.report import Report
-from tesk.taskmaster.steps import AttemptLost, ExecutorResult, Interrupted, StepFailed, Steps, Usage
+from tesk.taskmaster.steps import (
+    AttemptLost,
+    ExecutorResult,
+    Interrupted,
+    StageInResult,
+    StageOutResult,
+    StepFailed,
+    Steps,
+    Usage,
+)
 from tesk.tes.states import State
 
 __all__ = ["now", "run_attempt"]
@@ -82,11 +91,12 @@ class _Attempt:
         self.publish = publish
         self.clock = clock
         self.usage: Usage | None = None
+        self.brought = StageInResult()
         self.report = Report(State.INITIALIZING, start_time=start_time, system_logs=notes)
 
     async def run(self) -> None:
         self.publish(self.report)
-        await self.steps.stage_in()
+        self.brought = await self.steps.stage_in()
         failed = False
         for index in range(len(self.plan.executors)):
             failed = not await self._execute(index)
@@ -116,6 +126,19 @@ class _Attempt:
             self.usage = usage if self.usage is None else self.usage.then(usage)
         return self.usage.metadata() if self.usage else {}
 
+    def _saved(self, result: StageOutResult) -> dict[str, str]:
+        """What shared storage spared the attempt, where it has any."""
+        if not self.plan.shared:
+            return {}
+        mounted, copied = self.brought.mounted, self.brought.copied
+        places = tuple(one.url for one in self.plan.outputs if one.in_place)
+        for one in result.delivered:
+            if one.url.startswith(places) and self.plan.writes_in_place(one.path):
+                mounted += one.size_bytes
+            else:
+                copied += one.size_bytes
+        return {"bytes_mounted": str(mounted), "bytes_copied": str(copied)}
+
     def _running(self) -> None:
         if self.report.state is not State.RUNNING:
             self.report = dataclasses.replace(self.report, state=State.RUNNING)
@@ -136,7 +159,12 @@ class _Attempt:
             state = State.SYSTEM_ERROR
         else:
             state = State.COMPLETE
-        self.report = dataclasses.replace(self.report, outputs=result.delivered, directories=result.directories)
+        self.report = dataclasses.replace(
+            self.report,
+            outputs=result.delivered,
+            directories=result.directories,
+            metadata={**self.report.metadata, **self._saved(result)},
+        )
         self.end(state, *result.missing, *result.failed, *result.notes)
 
     def _note(self, *sentences: str, **changes: object) -> None:

@@ -11,7 +11,16 @@ from tesk.taskmaster.report import ExecutorEnd, OutputFile
 if TYPE_CHECKING:
     from tesk.filer import StageOut
 
-__all__ = ["AttemptLost", "ExecutorResult", "Interrupted", "StageOutResult", "StepFailed", "Steps", "Usage"]
+__all__ = [
+    "AttemptLost",
+    "ExecutorResult",
+    "Interrupted",
+    "StageInResult",
+    "StageOutResult",
+    "StepFailed",
+    "Steps",
+    "Usage",
+]
 
 
 class StepFailed(Exception):
@@ -76,6 +85,14 @@ class ExecutorResult:
 
 
 @dataclass(frozen=True, slots=True)
+class StageInResult:
+    """How many bytes of inputs were `copied`, and how many are `mounted` where they lie."""
+
+    copied: int = 0
+    mounted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class StageOutResult:
     """What was delivered, and a sentence for each output that was not there or could not be delivered.
 
@@ -103,7 +120,7 @@ class Steps(Protocol):
     next: each then answers what became of it.
     """
 
-    async def stage_in(self) -> None:
+    async def stage_in(self) -> StageInResult:
         """Make scratch and bring every input into it."""
 
     async def execute(self, index: int, started: Callable[[], None]) -> ExecutorResult:

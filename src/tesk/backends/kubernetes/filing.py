@@ -79,13 +79,13 @@ def _make_scratch(volume: Path) -> FilerResult | None:
 async def _stage_in(plan: Plan, site: StorageSettings, scratch: Path) -> FilerResult:
     try:
         async with Storage(site.options()) as storage:
-            await stage_in(plan, scratch, storage)
+            copied = await stage_in(plan, scratch, storage)
     except TransferError as error:
         return FilerResult(error.sentences)
     except ValueError as error:
         return FilerResult((str(error),))
     open_directories(scratch)
-    return FilerResult()
+    return FilerResult(copied=copied)
 
 
 async def _stage_out(plan: Plan, site: StorageSettings, scratch: Path) -> FilerResult:

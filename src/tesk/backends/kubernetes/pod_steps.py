@@ -23,7 +23,7 @@ from tesk.backends.kubernetes.turns import ControlLost, Turn
 from tesk.filer import TransferError, leave_shared, make_directories, open_directories, prepare_shared
 from tesk.taskmaster.report import ExecutorEnd
 from tesk.taskmaster.run import now
-from tesk.taskmaster.steps import ExecutorResult, StageOutResult, StepFailed
+from tesk.taskmaster.steps import ExecutorResult, StageInResult, StageOutResult, StepFailed
 
 __all__ = ["PodSteps"]
 
@@ -50,28 +50,30 @@ class PodSteps:
         ]
         self._running: Turn | None = None
 
-    async def stage_in(self) -> None:
+    async def stage_in(self) -> StageInResult:
         """Bring the inputs into scratch, whose mount points are there already.
 
         Executors' containers are made once shared storage is as they must find it; `held`: that never came.
         """
+        mounted = 0
         if self._plan.shared:
             self.held = True
             try:
-                await asyncio.to_thread(prepare_shared, self._plan, self._roots)
+                mounted = await asyncio.to_thread(prepare_shared, self._plan, self._roots)
             except TransferError as error:
                 raise StepFailed(*error.sentences) from error
             (self._control / SHARED_READY).touch()
             self.held = False
         if not self._plan.mounts:
-            return
+            return StageInResult(mounted=mounted)
         if not self._plan.inputs:
             make_directories(self._plan, self._scratch)
             open_directories(self._scratch)
-            return
+            return StageInResult(mounted=mounted)
         result = await self._moved("stage-in", lambda: bring(self._plan, self._handout.storage, self._scratch))
         if result.problems:
             raise StepFailed(*result.problems)
+        return StageInResult(result.copied, mounted)
 
     async def execute(self, index: int, started: Callable[[], None]) -> ExecutorResult:
         """Let the executor run as soon as its container is there."""

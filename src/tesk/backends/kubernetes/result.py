@@ -19,9 +19,13 @@ _MARK = b"tesk-result "
 
 @dataclass(frozen=True, slots=True)
 class FilerResult:
-    """`problems` has a sentence for each input that could not be brought; `out` is what became of the outputs."""
+    """`problems` has a sentence for each input that could not be brought; `copied` are the bytes of those that were.
+
+    `out` is what became of the outputs.
+    """
 
     problems: tuple[str, ...] = ()
+    copied: int = 0
     out: StageOut | None = None
 
 

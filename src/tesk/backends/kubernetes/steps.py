@@ -33,7 +33,7 @@ from tesk.backends.kubernetes.sentences import needed_more_memory
 from tesk.backends.kubernetes.streams import LauncherEnd, read_end, read_record, record_lines, unframe
 from tesk.taskmaster.report import ExecutorEnd, Report
 from tesk.taskmaster.run import now
-from tesk.taskmaster.steps import AttemptLost, ExecutorResult, Interrupted, StageOutResult, StepFailed
+from tesk.taskmaster.steps import AttemptLost, ExecutorResult, Interrupted, StageInResult, StageOutResult, StepFailed
 from tesk.tes.states import State
 
 __all__ = ["AWAY_SECONDS", "LATE_LOG_SECONDS", "JobSteps"]
@@ -102,18 +102,18 @@ class JobSteps:
         """The Jobs that have ended by name, and whether well."""
 
     @_unless_away
-    async def stage_in(self) -> None:
+    async def stage_in(self) -> StageInResult:
         """Make the scratch volume, and have a filer fill it; nothing where the plan has no mounts."""
-        if self._plan.shared:
-            await self._prepare()
+        mounted = await self._prepare() if self._plan.shared else 0
         if not needs_scratch(self._plan) or self._underway:
-            return
+            return StageInResult(mounted=mounted)
         patience = self._patience("stage-in")
         if not self._scene.has(filer_name(self._owner.key, "in")):
             await self._make(make_scratch_claim(self._owner, self._plan, self._options), "its volume claim", patience)
         result = await self._filer("in", patience)
         if result.problems:
             raise StepFailed(*result.problems)
+        return StageInResult(result.copied, mounted)
 
     @_unless_away
     async def execute(self, index: int, started: Callable[[], None]) -> ExecutorResult:
@@ -175,11 +175,11 @@ class JobSteps:
             return [one.metadata for one in self._made.values() if isinstance(one, kind) and one.metadata is not None]
         return await self._cluster.list_metadata(kind, labels, within=AWAY_SECONDS)
 
-    async def _prepare(self) -> None:
+    async def _prepare(self) -> int:
         from tesk.filer import TransferError, prepare_shared
 
         try:
-            await asyncio.to_thread(prepare_shared, self._plan, self._storage.shared_roots)
+            return await asyncio.to_thread(prepare_shared, self._plan, self._storage.shared_roots)
         except TransferError as error:
             raise StepFailed(*error.sentences) from error
 

@@ -16,7 +16,7 @@ from tesk.filer import TransferError, leave_shared, open_directories, prepare_sh
 from tesk.plan.model import Plan
 from tesk.storage import Storage
 from tesk.taskmaster.report import ExecutorEnd
-from tesk.taskmaster.steps import ExecutorResult, StageOutResult, StepFailed
+from tesk.taskmaster.steps import ExecutorResult, StageInResult, StageOutResult, StepFailed
 
 __all__ = ["LocalSteps", "remove_tree"]
 
@@ -49,12 +49,12 @@ class LocalSteps:
         self._shared = storage.options.shared_roots
         self._log_bytes = log_bytes
 
-    async def stage_in(self) -> None:
+    async def stage_in(self) -> StageInResult:
         """Make the attempt's directories and fetch its inputs."""
         try:
             self._space.scratch.mkdir(parents=True)
-            await asyncio.to_thread(prepare_shared, self._plan, self._shared)
-            await stage_in(self._plan, self._space.scratch, self._storage, owner=self._engine.owner)
+            mounted = await asyncio.to_thread(prepare_shared, self._plan, self._shared)
+            copied = await stage_in(self._plan, self._space.scratch, self._storage, owner=self._engine.owner)
         except TransferError as error:
             raise StepFailed(*error.sentences) from error
         except OSError as error:
@@ -62,6 +62,7 @@ class LocalSteps:
         if self._plan.mounts and self._engine.owner is None:
             # the server's state directory above is closed to other users of the machine
             await asyncio.to_thread(open_directories, self._space.scratch)
+        return StageInResult(copied, mounted)
 
     async def execute(self, index: int, started: Callable[[], None]) -> ExecutorResult:
         """Run one executor by the engine."""
