@@ -22,12 +22,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _is_of_use(item: pytest.Item) -> bool:
-    """Where files are shared, the tests are those of files, and on the quickest backend all."""
+    """Where files are shared, the tests are those of shared files, and on the quickest backend all."""
     place = item.callspec.params.get("place") if hasattr(item, "callspec") else None
     about = item.path.name
     if place is None or place == "sandbox-shared":
         return True
-    return about in ("test_shared.py", "test_files.py") if place.endswith("-shared") else about != "test_shared.py"
+    return (about == "test_shared.py") is place.endswith("-shared")
 
 
 _ON_A_CLUSTER = [pytest.mark.kube, pytest.mark.timeout(600)]
