@@ -34,6 +34,7 @@ Fault = Literal[
     "taskmaster-killed",
     "server-killed",
     "api-away",
+    "kubelet-away",
 ]
 """`pod` and `job` are those of the step; `killed` is kill -9 from the machine, of its container's first process.
 
@@ -155,7 +156,7 @@ ALONE: dict[Layout, tuple[Case, ...]] = {"jobs": _cases(_TABLE), "pod": _cases(_
 
 
 def _together(steps: Sequence[Step]) -> dict[Fault, tuple[Case, ...]]:
-    faults: tuple[Fault, ...] = ("server-killed", "api-away")
+    faults: tuple[Fault, ...] = ("server-killed", "api-away", "kubelet-away")
     return {fault: tuple(Case(step, fault, _GOES_ON) for step in steps) for fault in faults}
 
 
