@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-__all__ = ["ALONE", "STEPS", "TOGETHER", "Case", "Expected", "Fault", "Layout", "Step", "sample"]
+__all__ = ["ALONE", "PULLING", "STEPS", "TOGETHER", "Case", "Expected", "Fault", "Layout", "Step", "sample"]
 
 Layout = Literal["jobs", "pod"]
 
@@ -153,6 +153,14 @@ def _cases(table: Mapping[Step, Mapping[Fault, Expected]]) -> tuple[Case, ...]:
 
 ALONE: dict[Layout, tuple[Case, ...]] = {"jobs": _cases(_TABLE), "pod": _cases(_POD_TABLE)}
 """Faults that strike one task and no other."""
+
+
+PULLING: tuple[Case, ...] = tuple(
+    Case(step, fault, _POD_RUNS[fault])
+    for step in ("executor-0", "executor-1")
+    for fault in ("taskmaster-killed", "pod-deleted")
+)
+"""Faults that strike a task in layout `pod` while the image of executor 1 is pulled: executor 0 runs, or has ended."""
 
 
 def _together(steps: Sequence[Step]) -> dict[Fault, tuple[Case, ...]]:

@@ -13,8 +13,9 @@ import pytest
 from tesk.backends.kubernetes.report_map import read_report
 from tests.kube.cluster import Cluster
 from tests.kube.faults.campaign import Campaign, campaign
+from tests.kube.faults.late import late_image
 from tests.kube.faults.machine import ended, until
-from tests.kube.faults.table import ALONE, TOGETHER, Case, Layout, sample
+from tests.kube.faults.table import ALONE, PULLING, TOGETHER, Case, Layout, sample
 
 SAMPLE: dict[Layout, int] = {"jobs": 10, "pod": 8}
 
@@ -92,6 +93,16 @@ def has_ended(running: Campaign, task: str) -> bool:
         return pod is not None and ended(pod, "taskmaster")
     found = running.machine.config_map(f"{task}-report")
     return found is not None and read_report(found).state.terminal
+
+
+@pytest.mark.parametrize("layout", ["pod"])
+@pytest.mark.faults
+def test_a_fault_while_a_later_image_is_pulled_ends_as_it_must(
+    running: Campaign, cluster: Cluster, tmp_path: Path
+) -> None:
+    with late_image(cluster, tmp_path) as late:
+        wrong = running.pulling(PULLING, late)
+    assert not wrong, "\n".join(wrong)
 
 
 @both
