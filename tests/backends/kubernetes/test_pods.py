@@ -280,6 +280,23 @@ async def test_a_pod_that_is_deleted_is_a_lost_attempt_of_which_nothing_stays() 
         assert not cluster.objects
 
 
+async def test_a_pod_that_is_deleted_and_does_not_go_is_waited_for_and_told() -> None:
+    """As while its kubelet pulls an image for it, and tells nothing of what runs in it."""
+    async with world() as cluster, pods(cluster) as made:
+        await offered(made)
+        tell(cluster, RUNNING)
+        put_pod(cluster)
+        await settle(lambda: State.RUNNING in made.states())
+        cluster.objects["pods", KEY.task]["metadata"].update(deletionTimestamp=TIME, deletionGracePeriodSeconds=30)
+        put_pod(cluster, PULL, PULL, phase="Pending")
+        await settle(lambda: made.backend.waits(KEY) is not None, seconds=10)
+        assert made.backend.waits(KEY) == "the task waits: its pod was deleted, and it may still run"
+        assert made.last().lost is None
+        cluster.drop("pods", KEY.task)
+        await settle(lambda: made.last().lost is not None)
+        assert made.last().lost == "taskmaster: its pod was deleted"
+
+
 @pytest.mark.parametrize(
     ("reason", "why"), [("OOMKilled", "it ran out of memory"), ("Error", "it ended with exit code 137 and told no end")]
 )

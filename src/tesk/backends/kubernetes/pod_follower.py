@@ -175,7 +175,12 @@ class PodFollower:
 
 
 def _next_turn(held: Held, pod: Pod | None, seen: Observation, events: list[Event]) -> tuple[int, Waiting | None]:
-    """Which executor comes next, and what it waits for; -1 and what the pod waits for while no taskmaster runs."""
+    """Which executor comes next, and what it waits for.
+
+    -1 and what the pod waits for while no taskmaster runs, or while it is lost and may still run.
+    """
+    if seen.lost is not None:
+        return -1, seen.lost.waiting
     if pod is None or held.report is None or not seen.started:
         return -1, start_waits(pod, seen.waiting, events)
     turn = len(held.report.executors)
