@@ -188,6 +188,34 @@ async def test_a_taskmaster_that_hangs_up_is_read_in_its_log(tmp_path: Path) -> 
         await settle(lambda: made.states() == [State.RUNNING, State.COMPLETE])
 
 
+async def test_a_pod_that_is_deleted_by_force_is_lost_once_its_taskmaster_calls_no_more(tmp_path: Path) -> None:
+    async with world() as cluster, listening(cluster) as made:
+        await offered(made)
+        put_pod(cluster)
+        async with calling(cluster, tmp_path) as say:
+            say(RUNNING)
+            await settle(lambda: State.RUNNING in made.states())
+            cluster.drop("pods", KEY.task)
+            await settle(lambda: made.backend.waits(KEY) is not None, seconds=10)
+            assert made.backend.waits(KEY) == "the task waits: its pod was deleted, and it may still run"
+            assert made.last().lost is None
+        await settle(lambda: made.last().lost is not None)
+        assert made.last().lost == "taskmaster: its pod was deleted"
+
+
+async def test_what_a_pod_tells_that_was_deleted_by_force_counts(tmp_path: Path) -> None:
+    async with world() as cluster, listening(cluster) as made:
+        await offered(made)
+        put_pod(cluster)
+        async with calling(cluster, tmp_path) as say:
+            say(RUNNING)
+            await settle(lambda: State.RUNNING in made.states())
+            cluster.drop("pods", KEY.task)
+            await asyncio.sleep(0.1)
+            say(COMPLETE)
+            await settle(lambda: made.last() == COMPLETE)
+
+
 async def test_a_server_that_may_make_no_secret_reads_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_place, "_SECONDS", 0.2)
     async with world() as cluster:

@@ -158,6 +158,7 @@ ALONE: dict[Layout, tuple[Case, ...]] = {"jobs": _cases(_TABLE), "pod": _cases(_
 _PULLS: dict[Fault, Expected] = {
     "taskmaster-killed": _TASKMASTER_DIED,
     "pod-deleted": _again("the task waits: its pod was deleted, and it may still run"),
+    "pod-forced": _again("the task waits: its pod was deleted, and it may still run"),
 }
 PULLING = _cases({"executor-0": _PULLS, "executor-1": _PULLS})
 """Faults that strike a task in layout `pod` while the image of executor 1 is pulled: executor 0 runs, or has ended."""

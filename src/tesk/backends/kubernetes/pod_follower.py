@@ -110,6 +110,9 @@ class PodFollower:
         watched.fresh = False
         events = self._keeper.events_of(held)
         seen = observe_pod(pod, events, container="taskmaster")
+        if pod is None and held.calls and seen.lost is not None:
+            # deleted by force, which takes it out of the API alone: what calls us still runs
+            seen = dataclasses.replace(seen, lost=dataclasses.replace(seen.lost, may_run=True))
         if watched.reading is None and (seen.ended or (seen.started and not held.calls)):
             watched.reading = asyncio.create_task(self._read(held, watched.name), name=f"reports of {watched.name}")
         if seen.ended is not None or (seen.lost is not None and not seen.lost.may_run):
