@@ -309,8 +309,8 @@ async def test_a_pod_that_is_deleted_is_a_lost_attempt_of_which_nothing_stays() 
 
 
 async def test_a_pod_that_is_deleted_and_does_not_go_is_waited_for_and_told() -> None:
-    """As while its kubelet pulls an image for it, and tells nothing of what runs in it."""
-    async with world() as cluster, pods(cluster) as made:
+    """As while its kubelet pulls an image for it, and tells nothing of what runs in it; however long that takes."""
+    async with world() as cluster, pods(cluster, queue_timeout=0.3) as made:
         await offered(made)
         tell(cluster, RUNNING)
         put_pod(cluster)

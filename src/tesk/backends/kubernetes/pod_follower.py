@@ -47,8 +47,8 @@ class Keeper(Protocol):
     async def lose(self, held: Held, seen: Observation) -> None:
         """The attempt is lost, unless it has its last report."""
 
-    def patience(self, held: Held, what: str) -> Patience:
-        """How long `what` of the attempt may wait."""
+    def patience(self, held: Held, what: str, *, endless: bool = False) -> Patience:
+        """How long `what` of the attempt may wait; `endless`: for what waiting cures, whatever the site says."""
 
     def events_of(self, held: Held) -> list[Event]:
         """The events about it."""
@@ -57,13 +57,15 @@ class Keeper(Protocol):
 @dataclass(slots=True)
 class _Watched:
     """An attempt, the pod that it was made as, how patient each executor's turn is (-1: the pod itself), and the task
-    that reads its reports. `fresh`: `made` is the answer to the request that made it. `over`: there is no more to see.
+    that reads its reports. `going`: the patience with a pod that is being taken away. `fresh`: `made` is the answer to
+    the request that made it. `over`: there is no more to see.
     """
 
     held: Held
     made: Pod
     turns: dict[int, Patience]
     reading: asyncio.Task[None] | None = None
+    going: Patience | None = None
     fresh: bool = True
     over: bool = False
 
@@ -123,6 +125,9 @@ class PodFollower:
             return None
         if seen.scheduled and held.report is None:
             self._keeper.tell(held, Report(State.INITIALIZING, system_logs=held.waits))
+        if seen.lost is not None:
+            watched.going = watched.going or self._keeper.patience(held, "the task", endless=True)
+            return watched.going.wait(seen.lost.waiting)
         turn, waiting = _next_turn(held, pod, seen, events)
         if turn not in watched.turns:
             watched.turns[turn] = self._keeper.patience(held, f"executor {turn}")
@@ -178,12 +183,7 @@ class PodFollower:
 
 
 def _next_turn(held: Held, pod: Pod | None, seen: Observation, events: list[Event]) -> tuple[int, Waiting | None]:
-    """Which executor comes next, and what it waits for.
-
-    -1 and what the pod waits for while no taskmaster runs, or while it is lost and may still run.
-    """
-    if seen.lost is not None:
-        return -1, seen.lost.waiting
+    """Which executor comes next, and what it waits for; -1 and what the pod waits for while no taskmaster runs."""
     if pod is None or held.report is None or not seen.started:
         return -1, start_waits(pod, seen.waiting, events)
     turn = len(held.report.executors)
