@@ -198,6 +198,34 @@ async def test_a_taskmaster_that_hangs_up_is_read_in_its_log(tmp_path: Path) -> 
         await settle(lambda: made.states() == [State.RUNNING, State.COMPLETE])
 
 
+async def test_a_pod_that_is_deleted_by_force_is_lost_once_its_taskmaster_calls_no_more(tmp_path: Path) -> None:
+    async with world() as cluster, listening(cluster) as made:
+        await offered(made)
+        put_pod(cluster)
+        async with calling(cluster, tmp_path) as say:
+            say(RUNNING)
+            await settle(lambda: State.RUNNING in made.states())
+            cluster.drop("pods", KEY.task)
+            await settle(lambda: made.backend.waits(KEY) is not None, seconds=10)
+            assert made.backend.waits(KEY) == "the task waits: its pod was deleted, and it may still run"
+            assert made.last().lost is None
+        await settle(lambda: made.last().lost is not None)
+        assert made.last().lost == "taskmaster: its pod was deleted"
+
+
+async def test_what_a_pod_tells_that_was_deleted_by_force_counts(tmp_path: Path) -> None:
+    async with world() as cluster, listening(cluster) as made:
+        await offered(made)
+        put_pod(cluster)
+        async with calling(cluster, tmp_path) as say:
+            say(RUNNING)
+            await settle(lambda: State.RUNNING in made.states())
+            cluster.drop("pods", KEY.task)
+            await asyncio.sleep(0.1)
+            say(COMPLETE)
+            await settle(lambda: made.last() == COMPLETE)
+
+
 async def test_a_server_that_may_make_no_secret_reads_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_place, "_SECONDS", 0.2)
     async with world() as cluster:
@@ -288,6 +316,23 @@ async def test_a_pod_that_is_deleted_is_a_lost_attempt_of_which_nothing_stays() 
         await settle(lambda: made.last().lost is not None)
         assert made.last().lost == "taskmaster: its pod was deleted"
         assert not cluster.objects
+
+
+async def test_a_pod_that_is_deleted_and_does_not_go_is_waited_for_and_told() -> None:
+    """As while its kubelet pulls an image for it, and tells nothing of what runs in it; however long that takes."""
+    async with world() as cluster, pods(cluster, queue_timeout=0.3) as made:
+        await offered(made)
+        tell(cluster, RUNNING)
+        put_pod(cluster)
+        await settle(lambda: State.RUNNING in made.states())
+        cluster.objects["pods", KEY.task]["metadata"].update(deletionTimestamp=TIME, deletionGracePeriodSeconds=30)
+        put_pod(cluster, PULL, PULL, phase="Pending")
+        await settle(lambda: made.backend.waits(KEY) is not None, seconds=10)
+        assert made.backend.waits(KEY) == "the task waits: its pod was deleted, and it may still run"
+        assert made.last().lost is None
+        cluster.drop("pods", KEY.task)
+        await settle(lambda: made.last().lost is not None)
+        assert made.last().lost == "taskmaster: its pod was deleted"
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightkube.resources.core_v1 import Pod
+
 from tests.behaviour.sites import BACKENDS, Ground, Site
 from tests.kube.cluster import HOST, Cluster
 from tests.kube.faults.gates import GateKeeper, Passed, gate_keeper
+from tests.kube.faults.late import LateImage
 from tests.kube.faults.machine import Machine, until
 from tests.kube.faults.strikes import (
     strike,
     strike_in_clean_up,
     strike_pod,
     strike_pod_in_clean_up,
+    strike_pulling,
     wait_until_held,
 )
 from tests.kube.faults.table import Case, Layout
@@ -35,6 +39,7 @@ _AT_ONCE = 8
 """How many tasks are between their start and their step at a time: more only wait for the machine's processors."""
 
 _ARRIVES, _ENDS, _SETTLES = 300.0, 600.0, 180.0
+_PULLS_ON = 5.0
 _TERMINAL = ("COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED", "PREEMPTED")
 _FINALIZER = "tesk-test/hold"
 
@@ -108,22 +113,61 @@ class Campaign:
             with self._room(for_stage_in=True):
                 return self._judge(runs)
 
-    def _each(self, cases: Iterable[Case], work: Callable[[Run], None]) -> list[Run]:
+    def pulling(self, cases: Sequence[Case], late: LateImage) -> list[str]:
+        """Strike tasks of layout `pod` while executor 1's image is pulled; what is wrong afterwards.
+
+        Until that pull has failed, the kubelet neither tells nor ends anything of the pod. Later attempts have the
+        image.
+        """
+        with self._room(), self._room(for_stage_in=True):
+            runs = self._each(cases, self._wait_for_pull, late.name)
+            late.arrive()
+            firsts = [strike_pulling(self.machine, run.case, run.id) for run in runs]
+            time.sleep(_PULLS_ON)
+            found = [one for run, first in zip(runs, firsts, strict=True) for one in self._beside(run, first)]
+            late.fail()
+            for run, first in zip(runs, firsts, strict=True):
+                until(lambda run=run: self._second(run))
+                found += self._beside(run, first)
+                run.passed.opened.set()
+            return found + self._judge(runs)
+
+    def _second(self, run: Run) -> Pod | None:
+        return self.machine.pod_named(f"{run.id}-a2")
+
+    def _beside(self, run: Run, first: Pod) -> list[str]:
+        """What is wrong when the second attempt is there and something of the first one runs."""
+        if self._second(run) is None or not self.machine.processes(first):
+            return []
+        return [f"{run.case} ({run.id}): its first attempt still ran when the second was there"]
+
+    def _wait_for_pull(self, run: Run) -> None:
+        """Executor 0 runs, or has ended if its step is the next one's, and the image of that is pulled."""
+        if run.case.step == "executor-0":
+            assert run.passed.arrived.wait(_ARRIVES), f"{run.case} did not come to its step: {self._task(run)}"
+        else:
+            until(lambda: any(one.get("logs") for one in self._task(run).get("logs") or ()))
+        pod = until(lambda: self.machine.pod_named(run.id))
+        until(lambda: self.machine.pulls(pod, "ex-01"))
+
+    def _each(self, cases: Iterable[Case], work: Callable[[Run], None], late: str = BUSYBOX) -> list[Run]:
+        """A task for each case, and `work` done on it; `late` is the image of its executor 1."""
+
         def one(case: Case) -> Run:
-            run = self._create(case)
+            run = self._create(case, late)
             work(run)
             return run
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return list(pool.map(one, cases))
 
-    def _create(self, case: Case) -> Run:
+    def _create(self, case: Case, late: str) -> Run:
         name = next(self._names)
         held = "stage-out" if case.step == "clean-up" else case.step
         passed = self._gates.expect(name, held)
         resources = {"backend_parameters": {f"node_selector.{_stage_in(self._space)}": "yes"}}
         more = {"resources": resources} if case.step == "taskmaster" else {}
-        return Run(case, name, passed, self.site.create(self._gates.task(name, BUSYBOX, **more)))
+        return Run(case, name, passed, self.site.create(self._gates.task(name, (BUSYBOX, late), **more)))
 
     def _arrive(self, run: Run) -> None:
         if run.case.step in ("before", "taskmaster"):

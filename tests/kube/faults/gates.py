@@ -6,7 +6,7 @@ import contextlib
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -39,8 +39,11 @@ class GateKeeper:
         self.tasks[name] = Passed(step)
         return self.tasks[name]
 
-    def task(self, name: str, image: str, **more: Any) -> dict[str, Any]:
-        """A task whose input, two executors and output each come by; what it delivers shows what ran in its scratch."""
+    def task(self, name: str, images: Sequence[str], **more: Any) -> dict[str, Any]:
+        """A task whose input, two executors and output each come by; what it delivers shows what ran in its scratch.
+
+        `images` are those of the executors.
+        """
         here = f"{self.url}/{name}"
         executors = [
             f"cat /data/in >/data/trace; {_pass(here, 'executor-0')}",
@@ -50,7 +53,9 @@ class GateKeeper:
             "name": name,
             "inputs": [{"url": f"{here}/stage-in", "path": "/data/in"}],
             "outputs": [{"url": f"{here}/stage-out", "path": "/data/trace"}],
-            "executors": [{"image": image, "command": ["sh", "-ec", one]} for one in executors],
+            "executors": [
+                {"image": image, "command": ["sh", "-ec", one]} for image, one in zip(images, executors, strict=True)
+            ],
             **more,
         }
 

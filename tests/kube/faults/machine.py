@@ -13,7 +13,7 @@ from lightkube import ApiError, Client, KubeConfig
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.models.policy_v1 import Eviction as EvictionModel
 from lightkube.resources.batch_v1 import Job
-from lightkube.resources.core_v1 import ConfigMap, Node, PersistentVolumeClaim, Pod, PodEviction
+from lightkube.resources.core_v1 import ConfigMap, Event, Node, PersistentVolumeClaim, Pod, PodEviction
 from lightkube.types import CascadeType, PatchType
 
 from tests.kube.space import Space
@@ -41,7 +41,7 @@ class Machine:
         self.namespace = space.name
         self._client = Client(config=KubeConfig.from_file(space.cluster.kubeconfig), namespace=space.name)
         # msgspec 0.22 ends the process when two threads learn one type at once: learn them now
-        for kind in (Pod, Job, PersistentVolumeClaim, ConfigMap):
+        for kind in (Pod, Job, PersistentVolumeClaim, ConfigMap, Event):
             list(self._client.list(kind))
 
     def close(self) -> None:
@@ -96,6 +96,23 @@ class Machine:
         patch = {"metadata": {"finalizers": kept + ([finalizer] if finalizer else [])}}
         self._client.patch(PersistentVolumeClaim, name, patch, patch_type=PatchType.MERGE)
 
+    def pulls(self, pod: Pod, container: str) -> bool:
+        """Whether the pull of a container's image has begun."""
+        events = self._client.list(Event, fields={"involvedObject.name": _name(pod), "reason": "Pulling"})
+        return any(one.involvedObject.fieldPath == f"spec.containers{{{container}}}" for one in events)
+
+    def taskmaster(self, pod: Pod) -> int | None:
+        """Process 1 of the taskmaster in a pod, also while the kubelet tells nothing of its containers."""
+        here = (
+            pid for pid in self.processes(pod) if b"taskmaster" in _bytes(Path(f"/proc/{pid}/cmdline")).split(b"\0")
+        )
+        return next((pid for pid in here if _number_inside(pid) == 1), None)
+
+    def processes(self, pod: Pod) -> list[int]:
+        """The machine's numbers of all that runs in a pod."""
+        assert pod.metadata is not None
+        return _in_cgroup(f"pod{pod.metadata.uid}")
+
     def first_process(self, pod: Pod, container: str) -> int | None:
         """The machine's number of process 1 of a container that runs."""
         return next((pid for pid in self._processes(pod, container) if _number_inside(pid) == 1), None)
@@ -130,9 +147,7 @@ class Machine:
     def _processes(self, pod: Pod, container: str) -> list[int]:
         statuses = (pod.status and pod.status.containerStatuses) or ()
         id_ = next((one.containerID or "" for one in statuses if one.name == container), "").rpartition("/")[2]
-        if not id_:
-            return []
-        return [int(one.parent.name) for one in Path("/proc").glob("[0-9]*/cgroup") if id_ in _text(one)]
+        return _in_cgroup(id_) if id_ else []
 
 
 def ended(pod: Pod | None, container: str | None = None) -> bool:
@@ -155,11 +170,19 @@ def _made(pod: Pod) -> tuple[Any, str]:
     return pod.metadata.creationTimestamp, _name(pod)
 
 
+def _in_cgroup(name: str) -> list[int]:
+    return [int(one.parent.name) for one in Path("/proc").glob("[0-9]*/cgroup") if name in _text(one)]
+
+
 def _text(path: Path) -> str:
+    return _bytes(path).decode()
+
+
+def _bytes(path: Path) -> bytes:
     try:
-        return path.read_text()
+        return path.read_bytes()
     except OSError:  # it has ended
-        return ""
+        return b""
 
 
 def _number_inside(pid: int) -> int:

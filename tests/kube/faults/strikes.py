@@ -14,7 +14,7 @@ from lightkube.resources.core_v1 import Pod
 from tests.kube.faults.machine import Machine, ended, until
 from tests.kube.faults.table import Case, Step
 
-__all__ = ["strike", "strike_in_clean_up", "strike_pod", "strike_pod_in_clean_up", "wait_until_held"]
+__all__ = ["strike", "strike_in_clean_up", "strike_pod", "strike_pod_in_clean_up", "strike_pulling", "wait_until_held"]
 
 _CONTAINERS = {"taskmaster": "taskmaster", "stage-in": "filer", "stage-out": "filer", "executor": "executor"}
 _CLEAN_UP_SECONDS = 0.4
@@ -112,6 +112,17 @@ def strike_pod_in_clean_up(
             raise
         return "too late"
     return "too late" if late else ""
+
+
+def strike_pulling(machine: Machine, case: Case, task: str) -> Pod:
+    """The same while the kubelet pulls an image for the pod, and so may end nothing of it; the pod."""
+    pod = _pod(machine, task, "taskmaster")
+    if case.fault == "taskmaster-killed":
+        first = until(lambda: machine.taskmaster(pod), 30)
+        assert machine.signal(first), "the taskmaster had ended before it could be killed"
+    else:
+        _take_pod(machine, case, pod)
+    return pod
 
 
 def _take_pod(machine: Machine, case: Case, pod: Pod) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-__all__ = ["ALONE", "STEPS", "TOGETHER", "Case", "Expected", "Fault", "Layout", "Step", "sample"]
+__all__ = ["ALONE", "PULLING", "STEPS", "TOGETHER", "Case", "Expected", "Fault", "Layout", "Step", "sample"]
 
 Layout = Literal["jobs", "pod"]
 
@@ -34,6 +34,7 @@ Fault = Literal[
     "taskmaster-killed",
     "server-killed",
     "api-away",
+    "kubelet-away",
 ]
 """`pod` and `job` are those of the step; `killed` is kill -9 from the machine, of its container's first process.
 
@@ -154,8 +155,17 @@ ALONE: dict[Layout, tuple[Case, ...]] = {"jobs": _cases(_TABLE), "pod": _cases(_
 """Faults that strike one task and no other."""
 
 
+_PULLS: dict[Fault, Expected] = {
+    "taskmaster-killed": _TASKMASTER_DIED,
+    "pod-deleted": _again("the task waits: its pod was deleted, and it may still run"),
+    "pod-forced": _again("the task waits: its pod was deleted, and it may still run"),
+}
+PULLING = _cases({"executor-0": _PULLS, "executor-1": _PULLS})
+"""Faults that strike a task in layout `pod` while the image of executor 1 is pulled: executor 0 runs, or has ended."""
+
+
 def _together(steps: Sequence[Step]) -> dict[Fault, tuple[Case, ...]]:
-    faults: tuple[Fault, ...] = ("server-killed", "api-away")
+    faults: tuple[Fault, ...] = ("server-killed", "api-away", "kubelet-away")
     return {fault: tuple(Case(step, fault, _GOES_ON) for step in steps) for fault in faults}
 
 

@@ -13,11 +13,11 @@ import pytest
 from tesk.backends.kubernetes.report_map import read_report
 from tests.kube.cluster import Cluster
 from tests.kube.faults.campaign import Campaign, campaign
+from tests.kube.faults.late import late_image
 from tests.kube.faults.machine import ended, until
-from tests.kube.faults.table import ALONE, TOGETHER, Case, Layout, sample
+from tests.kube.faults.table import ALONE, PULLING, TOGETHER, Case, Layout, sample
 
 SAMPLE: dict[Layout, int] = {"jobs": 10, "pod": 8}
-AWAY = 30.0
 
 pytestmark = pytest.mark.timeout(1800)
 both = pytest.mark.parametrize("layout", ["jobs", "pod"])
@@ -95,22 +95,47 @@ def has_ended(running: Campaign, task: str) -> bool:
     return found is not None and read_report(found).state.terminal
 
 
+@pytest.mark.parametrize("layout", ["pod"])
+@pytest.mark.faults
+def test_a_fault_while_a_later_image_is_pulled_ends_as_it_must(
+    running: Campaign, cluster: Cluster, tmp_path: Path
+) -> None:
+    with late_image(cluster, tmp_path) as late:
+        wrong = running.pulling(PULLING, late)
+    assert not wrong, "\n".join(wrong)
+
+
 @both
 @pytest.mark.faults
 def test_an_api_server_that_is_away_for_half_a_minute_costs_nothing(running: Campaign, cluster: Cluster) -> None:
-    tool = cluster.need_here()
-
     @contextlib.contextmanager
-    def away() -> Iterator[None]:
-        subprocess.run([tool, "stop", "kube-apiserver"], check=True)
-        try:
-            time.sleep(AWAY / 3)
+    def api_away() -> Iterator[None]:
+        with away(cluster, "kube-apiserver", 30.0):
             yield
-            time.sleep(AWAY * 2 / 3)
-        finally:
-            subprocess.run([tool, "start", "kube-apiserver"], check=True)
         until(lambda: cluster.run("get", "--raw", "/readyz").returncode == 0)
 
-    cases: list[Case] = [one for one in TOGETHER[running.layout]["api-away"] for _ in range(2)]
-    wrong = running.together(cases, away(), lambda number: number % 2 == 0)
+    twice: list[Case] = [one for one in TOGETHER[running.layout]["api-away"] for _ in range(2)]
+    wrong = running.together(twice, api_away(), lambda number: number % 2 == 0)
     assert not wrong, "\n".join(wrong)
+
+
+@both
+@pytest.mark.faults
+def test_a_kubelet_that_is_away_for_a_while_costs_nothing(running: Campaign, cluster: Cluster) -> None:
+    """Less than it takes a cluster to give up the node."""
+    twice: list[Case] = [one for one in TOGETHER[running.layout]["kubelet-away"] for _ in range(2)]
+    wrong = running.together(twice, away(cluster, "kubelet", 20.0), lambda number: number % 2 == 0)
+    assert not wrong, "\n".join(wrong)
+
+
+@contextlib.contextmanager
+def away(cluster: Cluster, part: str, seconds: float) -> Iterator[None]:
+    """A part of the cluster is stopped, and started again `seconds` later; the block is done after a third of them."""
+    tool = cluster.need_here()
+    subprocess.run([tool, "stop", part], check=True)
+    try:
+        time.sleep(seconds / 3)
+        yield
+        time.sleep(seconds * 2 / 3)
+    finally:
+        subprocess.run([tool, "start", part], check=True)

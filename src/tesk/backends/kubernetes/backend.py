@@ -541,8 +541,8 @@ class KubernetesBackend:
             else:  # a plan alone: it is offered again, or of an attempt that is no more
                 self._sweep[held.key] = time.monotonic() + _PLAN_ALONE_SECONDS
 
-    def patience(self, held: Held, what: str = "the task") -> Patience:
-        """How long `what` of an attempt may wait, and who hears of it."""
+    def patience(self, held: Held, what: str = "the task", *, endless: bool = False) -> Patience:
+        """How long `what` of an attempt may wait, and who hears of it; `endless`: for what waiting cures."""
         options = self._options
 
         def note(sentence: str) -> None:
@@ -563,7 +563,7 @@ class KubernetesBackend:
             what,
             note,
             start_timeout=options.start_timeout,
-            queue_timeout=options.queue_timeout,
+            queue_timeout=None if endless else options.queue_timeout,
             show=show,
         )
 

@@ -52,6 +52,11 @@ class Lost:
     preempted: bool = False
     may_run: bool = False
 
+    @property
+    def waiting(self) -> Waiting:
+        """What a step waits for while this may still run."""
+        return Waiting(f"{self.sentence}, and it may still run", curable=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:

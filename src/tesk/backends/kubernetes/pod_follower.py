@@ -47,8 +47,8 @@ class Keeper(Protocol):
     async def lose(self, held: Held, seen: Observation) -> None:
         """The attempt is lost, unless it has its last report."""
 
-    def patience(self, held: Held, what: str) -> Patience:
-        """How long `what` of the attempt may wait."""
+    def patience(self, held: Held, what: str, *, endless: bool = False) -> Patience:
+        """How long `what` of the attempt may wait; `endless`: for what waiting cures, whatever the site says."""
 
     def events_of(self, held: Held) -> list[Event]:
         """The events about it."""
@@ -57,13 +57,15 @@ class Keeper(Protocol):
 @dataclass(slots=True)
 class _Watched:
     """An attempt, the pod that it was made as, how patient each executor's turn is (-1: the pod itself), and the task
-    that reads its reports. `fresh`: `made` is the answer to the request that made it. `over`: there is no more to see.
+    that reads its reports. `going`: the patience with a pod that is being taken away. `fresh`: `made` is the answer to
+    the request that made it. `over`: there is no more to see.
     """
 
     held: Held
     made: Pod
     turns: dict[int, Patience]
     reading: asyncio.Task[None] | None = None
+    going: Patience | None = None
     fresh: bool = True
     over: bool = False
 
@@ -110,6 +112,9 @@ class PodFollower:
         watched.fresh = False
         events = self._keeper.events_of(held)
         seen = observe_pod(pod, events, container="taskmaster")
+        if pod is None and held.calls and seen.lost is not None:
+            # deleted by force, which takes it out of the API alone: what calls us still runs
+            seen = dataclasses.replace(seen, lost=dataclasses.replace(seen.lost, may_run=True))
         if watched.reading is None and (seen.ended or (seen.started and not held.calls)):
             watched.reading = asyncio.create_task(self._read(held, watched.name), name=f"reports of {watched.name}")
         if seen.ended is not None or (seen.lost is not None and not seen.lost.may_run):
@@ -120,6 +125,9 @@ class PodFollower:
             return None
         if seen.scheduled and held.report is None:
             self._keeper.tell(held, Report(State.INITIALIZING, system_logs=held.waits))
+        if seen.lost is not None:
+            watched.going = watched.going or self._keeper.patience(held, "the task", endless=True)
+            return watched.going.wait(seen.lost.waiting)
         turn, waiting = _next_turn(held, pod, seen, events)
         if turn not in watched.turns:
             watched.turns[turn] = self._keeper.patience(held, f"executor {turn}")

@@ -329,7 +329,7 @@ class JobSteps:
         if lost is not None and not lost.may_run:
             raise AttemptLost(f"{what}: {lost.sentence}", preempted=lost.preempted)
         if lost is not None:  # no new attempt may start before it has surely gone
-            return patience.wait(Waiting(f"{lost.sentence}, and it may still run", curable=True))
+            return patience.wait(lost.waiting)
         return patience.wait(seen.waiting) if seen.waiting is not None and not seen.started else None
 
     def _problem(self, ended: Ended, said: LauncherEnd | None) -> str | None:
