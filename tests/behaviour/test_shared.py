@@ -40,6 +40,7 @@ def recorded(name: str, client_root: str, shared: Path, site: Site) -> dict[str,
     """A recorded task whose shared root is `shared`, on an image that is here."""
     text = (CLIENTS / name).read_text().replace(f'"{client_root}/', f'"{shared}/')
     task: dict[str, Any] = json.loads(text)
+    task["resources"]["cpu_cores"] = 1  # as much as a small machine has to give
     for executor in task["executors"]:
         executor["image"] = site.place.image
         executor["command"] = ["sh" if one.endswith("bash") else one for one in executor["command"]]
