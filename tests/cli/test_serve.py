@@ -105,6 +105,33 @@ def test_check_fails_with_what_to_do(call: Call, tmp_path: Path) -> None:
     assert "server.port" in found["address"][1]
 
 
+@pytest.mark.usefixtures("sandbox")
+def test_check_says_what_is_shared_and_by_which_name(call: Call, tmp_path: Path) -> None:
+    settings = {
+        "state_directory": str(tmp_path / "state"),
+        "server": {"port": 0},
+        "storage": {
+            "shared": [
+                {"name": "work", "directory": str(tmp_path), "client_path": "/data", "task_path": "/tasks"},
+                {"name": "gone", "directory": str(tmp_path / "gone"), "client_path": "/gone"},
+            ]
+        },
+        "transfer": {"active": False, "pvc_name": "old"},
+    }
+    (tmp_path / "tesk.yaml").write_text(yaml.safe_dump(settings))
+    result = call("check", "--json")
+    found = findings(result.out)
+    assert result.code == 1
+    where = f"directory {tmp_path}, which URLs name /data, is mounted instead of copied (tasks see it at /tasks)"
+    assert found["shared storage work"] == ("ok", f"{where}; from storage.shared[0]")
+    assert found["shared storage gone"][0] == "fail"
+    assert "make or mount it, or change storage.shared[1]" in found["shared storage gone"][1]
+    assert found["shared storage"] == ("no", "transfer.active is false, so that old is not used")
+    served = call("serve")
+    assert served.code != 0
+    assert f"The shared storage 'gone' is not there: {tmp_path}/gone is not a directory." in served.err
+
+
 def test_check_of_a_cluster_that_is_nowhere_says_how_to_name_it(call: Call, tmp_path: Path) -> None:
     settings = {
         "backend": "kubernetes",

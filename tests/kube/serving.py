@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,14 @@ def serving(
     account: str = "tesk",
     files: Path | None = None,
     tasks: Mapping[str, Any] | None = None,
+    shared: Sequence[Mapping[str, Any]] = (),
     **kubernetes: Any,
 ) -> Iterator[Site]:
     """A server over `space` whose section `kubernetes` holds `kubernetes` on top of what the cluster of tests needs.
 
-    `tasks` is the section of this name. `directory` comes to hold all it has; `account` is the service account with
-    whose rights it runs. Tasks may name what lies in `files`, a directory of this machine. Two servers in one namespace
-    need two names: `instance`.
+    `tasks` is the section of this name, `shared` what is in `storage.shared`. `directory` comes to hold all it has;
+    `account` is the service account with whose rights it runs. Tasks may name what lies in `files`, a directory of this
+    machine. Two servers in one namespace need two names: `instance`.
     """
     directory.mkdir()
     settings = {
@@ -47,7 +48,12 @@ def serving(
     }
     if files is not None:
         settings["file_volumes"] = [{"pvc": space.show(files, f"files-{directory.name}"), "path": str(files)}]
-    sections = {"backend": "kubernetes", "kubernetes": settings, "tasks": dict(tasks or {})}
+    sections = {
+        "backend": "kubernetes",
+        "kubernetes": settings,
+        "tasks": dict(tasks or {}),
+        "storage": {"shared": [dict(one) for one in shared]},
+    }
     (directory / "tesk.yaml").write_text(yaml.safe_dump(sections))
     roots = [] if files is None else [str(files)]
     ground = Ground({"TESK_STORAGE_FILE_ROOTS": json.dumps(roots)}, lambda: space.left(seconds=30))

@@ -200,3 +200,19 @@ def test_reports_are_sent_or_else_read_in_logs(cluster: Cluster, image: str, tmp
             assert [one["exit_code"] for one in task["logs"][0]["logs"]] == [0, 3]
             assert streams(task) == (0, "one\n")
             assert site.left() == []
+
+
+@pytest.mark.parametrize("layout", ["jobs", "pod"])
+def test_shared_storage_that_is_not_there_is_told_at_the_start_and_by_the_task(
+    cluster: Cluster, image: str, tmp_path: Path, layout: str
+) -> None:
+    shared = [{"name": "work", "pvc": "no-such-claim", "client_path": "/data"}]
+    with new_space(cluster, "absent", wait=False) as space:
+        settings = {"image": image, "layout": layout, "start_timeout": 3, "shared": shared}
+        with serving(space, tmp_path / "server", **settings) as site:
+            log = (site.directory / "server.log").read_text()
+            assert "there is no PersistentVolumeClaim no-such-claim, which has the files at /data" in log
+            task = site.run(site.task("true", inputs=[{"url": "/data/x", "path": "/in/x"}]))
+            assert task["state"] == "SYSTEM_ERROR"
+            assert "no-such-claim" in sentences(task)
+            assert site.run(site.task("true"))["state"] == "COMPLETE", "nobody else is kept by it"

@@ -10,7 +10,7 @@ from tesk.plan.model import Place
 from tesk.plan.paths import PLAIN, flaw, within
 from tesk.plan.site import Site
 
-__all__ = ["UrlError", "normalise_url", "place_of"]
+__all__ = ["UrlError", "file_of", "normalise_url", "place_of"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _PLAIN_URL = re.compile(rf"([a-z][a-z0-9+.-]*):/(?:/{PLAIN})+/?\Z")
@@ -53,13 +53,17 @@ def normalise_url(url: str, site: Site) -> str:
     return f"{scheme}:{rest}"
 
 
+def file_of(url: str) -> str | None:
+    """The path of a file that `url`, a normalised one, names by itself or by `file://`; None for any other."""
+    if url.startswith("file://"):
+        return unquote(url.removeprefix("file://"), errors="surrogateescape")
+    return url if url.startswith("/") else None
+
+
 def place_of(url: str, site: Site) -> Place | None:
     """Where the file of `url`, a normalised one, lies in a shared storage of `site`; None where it lies in none."""
-    if url.startswith("file://"):
-        path = unquote(url.removeprefix("file://"), errors="surrogateescape")
-    elif url.startswith("/"):
-        path = url
-    else:
+    path = file_of(url)
+    if path is None:
         return None
     found = max(
         (one for one in site.shared if within(path, one.client_path)),

@@ -137,6 +137,7 @@ class KubernetesBackend:
                 if (key := key_of(metadata.labels)) is not None:
                     self._held.setdefault(key, Held(key))
             await self._find_minimums()
+            await self._find_volumes()
             if self._options.layout == "pod" and self._report_secret:
                 await self._listen(opening)
             self._opened = opening.pop_all()
@@ -575,6 +576,17 @@ class KubernetesBackend:
             log.info("limit ranges cannot be read: %s", error.said)
             return
         self._options = dataclasses.replace(self._options, minimums=minimums(ranges))
+
+    async def _find_volumes(self) -> None:
+        """Tell the operator of volumes of files that are not there: tasks that use them wait."""
+        for one in self._options.file_volumes:
+            try:
+                found = await self._cluster.list(PersistentVolumeClaim, {}, fields={"metadata.name": one.pvc})
+            except Refused as error:
+                log.info("volume claims cannot be read: %s", error.said)
+                return
+            if not found:
+                log.error("there is no PersistentVolumeClaim %s, which has the files at %s", one.pvc, one.path)
 
 
 def _moment(time_: str) -> float:

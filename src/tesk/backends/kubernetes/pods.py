@@ -58,6 +58,8 @@ from tesk.backends.kubernetes.options import KubernetesOptions
 from tesk.backends.kubernetes.resources import executor_resources, own_resources, scratch_bytes, shared_resources
 from tesk.backends.kubernetes.security import executor_security, own_security, shared_security
 from tesk.plan.model import ExecutorPlan, Mount, Plan, SharedMount
+from tesk.plan.paths import within
+from tesk.plan.urls import file_of
 
 __all__ = [
     "OWNER_ANNOTATION",
@@ -104,7 +106,7 @@ def taskmaster_pod(owner: Owner, plan: Plan, options: KubernetesOptions) -> PodS
 def filer_pod(owner: Owner, plan: Plan, options: KubernetesOptions, phase: Phase) -> PodSpec:
     """The pod that stages in or out: it sees all of scratch, the site's file volumes and the storage credentials."""
     security = own_security(options)
-    files = _files(options)
+    files = _named(plan, options)
     container = Container(
         name="filer",
         image=options.image,
@@ -188,7 +190,7 @@ def task_pod(owner: Owner, plan: Plan, options: KubernetesOptions) -> PodSpec:
     """
     pod_security, own, others = shared_security(options)
     ready = SHARED_READY if plan.shared else "ready"
-    files = _files(options)
+    files = _named(plan, options)
     taskmaster = Container(
         name="taskmaster",
         image=options.image,
@@ -387,6 +389,18 @@ def _used(plan: Plan, options: KubernetesOptions) -> list[tuple[str, settings.Fi
     """Those of them that executors of `plan` see something of."""
     storages = {one.place.storage for one in plan.shared}
     return [(name, one) for name, one in _files(options) if one.name in storages]
+
+
+def _named(plan: Plan, options: KubernetesOptions) -> list[tuple[str, settings.FileVolume]]:
+    """Those of them that whoever moves files of `plan` needs: of shared storage, what the task names."""
+    used = [name for name, _ in _used(plan, options)]
+    urls = [*(one.url or "" for one in plan.inputs), *(one.url for one in plan.outputs)]
+    paths = [path for url in urls if (path := file_of(url))]
+    return [
+        (name, one)
+        for name, one in _files(options)
+        if not one.name or name in used or any(within(path, one.path) for path in paths)
+    ]
 
 
 def _file_volume(name: str, volume: settings.FileVolume) -> Volume:
