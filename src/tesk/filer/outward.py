@@ -53,10 +53,11 @@ async def stage_out(plan: Plan, scratch: Path | None, storage: Storage) -> Stage
     tree = view_of(plan, scratch, storage.options.shared_roots)
     findings = await storage.workers.run(lambda _: _look(plan, tree))
     sizes: dict[str, int] = {}
+    in_place = plan.in_place()
 
     async def depart(one: _Departure) -> None:
         try:
-            if one.delivery.in_place and plan.writes_in_place(one.path):
+            if one.delivery.in_place and in_place(one.path):
                 if one.type == "FILE":
                     sizes[one.url] = (await storage.workers.run(lambda _: tree.stat(one.path))).st_size
             elif one.type == "DIRECTORY":

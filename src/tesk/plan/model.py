@@ -6,6 +6,7 @@ mirrors those paths, so `/data/in.txt` lies at `<scratch>/data/in.txt`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -136,11 +137,11 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
         """The paths of all mounts: where executors see what is the task's."""
         return {*(one.path for one in self.mounts), *(one.path for one in self.shared)}
 
-    def writes_in_place(self, path: str) -> bool:
-        """Whether what executors write at `path` lies in shared storage; else something else is seen there."""
+    def in_place(self) -> Callable[[str], bool]:
+        """Tells whether what executors write at a path lies in shared storage; else something else is seen there."""
         mounts = {one.path: False for one in self.mounts}
         mounts.update({one.path: not one.read_only for one in self.shared})
-        return next((mounts[up] for up in upwards(path) if up in mounts), False)
+        return lambda path: next((mounts[up] for up in upwards(path) if up in mounts), False)
 
     def to_json(self) -> str:
         """The plan as one line of JSON; fields that hold their default are left out."""

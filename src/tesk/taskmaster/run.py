@@ -130,10 +130,10 @@ class _Attempt:
         """What shared storage spared the attempt, where it has any."""
         if not self.plan.shared:
             return {}
-        mounted, copied = self.brought.mounted, self.brought.copied
+        mounted, copied, in_place = self.brought.mounted, self.brought.copied, self.plan.in_place()
         places = tuple(one.url for one in self.plan.outputs if one.in_place)
         for one in result.delivered:
-            if one.url.startswith(places) and self.plan.writes_in_place(one.path):
+            if one.url.startswith(places) and in_place(one.path):
                 mounted += one.size_bytes
             else:
                 copied += one.size_bytes
