@@ -14,8 +14,10 @@ _HERE = Path(__file__).parent
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A life in containers takes ten times as long as one in the sandbox."""
+    """A life in containers takes ten times as long as one in the sandbox; what shares no file differs little."""
     for item in items:
+        if item.name.endswith("sandbox-shared]") and item.path.name not in ("test_shared.py", "test_files.py"):
+            item.add_marker(pytest.mark.slow)
         if item.path.name == "test_life.py" and item.name.endswith(("[podman]", "[podman-10]")):
             item.add_marker(pytest.mark.slow)
     items[:] = [one for one in items if one.path.parent != _HERE or _is_of_use(one)]
