@@ -14,22 +14,30 @@ _HERE = Path(__file__).parent
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A life in containers takes ten times as long as one in the sandbox; what shares no file differs little."""
-    for item in items:
-        if item.name.endswith("sandbox-shared]") and item.path.name not in ("test_shared.py", "test_files.py"):
+    """A life in containers takes ten times as long as one in the sandbox.
+
+    Where files are shared, the tests are those of shared files; on the quickest backend all, of which those that share
+    no file differ little.
+    """
+    for item in list(items):
+        place = _place(item)
+        if place is None:
+            continue
+        name = item.path.name
+        if place == "podman" and name == "test_life.py":
             item.add_marker(pytest.mark.slow)
-        if item.path.name == "test_life.py" and item.name.endswith(("[podman]", "[podman-10]")):
-            item.add_marker(pytest.mark.slow)
-    items[:] = [one for one in items if one.path.parent != _HERE or _is_of_use(one)]
+        elif place == "sandbox-shared":
+            if name not in ("test_shared.py", "test_files.py"):
+                item.add_marker(pytest.mark.slow)
+        elif (name == "test_shared.py") is not place.endswith("-shared"):
+            items.remove(item)
 
 
-def _is_of_use(item: pytest.Item) -> bool:
-    """Where files are shared, the tests are those of shared files, and on the quickest backend all."""
-    place = item.callspec.params.get("place") if hasattr(item, "callspec") else None
-    about = item.path.name
-    if place is None or place == "sandbox-shared":
-        return True
-    return (about == "test_shared.py") is place.endswith("-shared")
+def _place(item: pytest.Item) -> str | None:
+    """Where a test of this directory runs; None for any other."""
+    if item.path.parent != _HERE or not isinstance(item, pytest.Function):
+        return None
+    return str(item.callspec.params["place"]) if hasattr(item, "callspec") and "place" in item.callspec.params else None
 
 
 _ON_A_CLUSTER = [pytest.mark.kube, pytest.mark.timeout(600)]
