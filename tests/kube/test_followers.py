@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,8 +26,11 @@ LINES = 30
 def connections(site: Site, port: int) -> int:
     """How many connections to `port` the server's process has."""
     assert site.process is not None
-    files = Path(f"/proc/{site.process.pid}/fd").iterdir()
-    ours = {found[1] for one in files if (found := re.match(r"socket:\[(\d+)\]", str(one.readlink())))}
+    ours = set()
+    for one in Path(f"/proc/{site.process.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if found := re.match(r"socket:\[(\d+)\]", str(one.readlink())):
+                ours.add(found[1])
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(row[2].endswith(f":{port:04X}") and row[3] == "01" and row[9] in ours for row in rows)
 

@@ -145,7 +145,7 @@ class PodFollower:
         # The pod has used more of its node's disk than it may: the end of the executor that ran, or of the task.
         known = held.report or Report(State.SYSTEM_ERROR, system_logs=held.waits)
         index = len(known.executors)
-        end = evicted_end(pod, index) if known.state is State.RUNNING else None
+        end = evicted_end(pod, known) if known.state is State.RUNNING else None
         if end is None:
             raise StepFailed(f"the task: {seen.ended.problem}")
         sentence = f"executor {index} was ended by signal 9: {seen.ended.problem}"

@@ -50,17 +50,21 @@ def never_started(pod: Pod, index: int) -> str | None:
     return f"executor {index}: {ended.problem}"
 
 
-def evicted_end(pod: Pod | None, index: int) -> ExecutorEnd | None:
-    """The end of executor `index` that ran when its pod was evicted; None when it did not run.
+def evicted_end(pod: Pod | None, report: Report) -> ExecutorEnd | None:
+    """The end of the executor that ran, as the taskmaster tells in `report`, when its pod was evicted; None: none did.
 
-    Where the kubelet has not told that end yet, it is now.
+    A kubelet that evicts a pod may tell nothing of its containers, neither when they began nor that they have ended.
     """
-    state = state_of(pod, container_name(index))
-    ran = (state.terminated or state.running) if state is not None else None
-    if ran is None or ran.startedAt is None:
+    index = len(report.executors)
+    name = container_name(index)
+    if pod is None or pod.spec is None or not any(one.name == name for one in pod.spec.containers):
         return None
+    state = state_of(pod, name)
+    ran = (state.terminated or state.running) if state is not None else None
+    before = report.executors[-1].end_time if report.executors else report.start_time
+    start = stamp(ran.startedAt) if ran is not None and ran.startedAt else before or now()
     finished = state.terminated.finishedAt if state is not None and state.terminated is not None else None
-    return ExecutorEnd(stamp(ran.startedAt), stamp(finished) if finished else now(), _KILLED)
+    return ExecutorEnd(start, stamp(finished) if finished else now(), _KILLED)
 
 
 def explained(report: Report, pod: Pod | None) -> Report:
