@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -236,3 +237,18 @@ def test_recorded_tasks_of_workflow_engines_move_nothing(name: str) -> None:
     assert (made.inputs, made.mounts, made.directories) == ((), (), ())
     assert all(one.in_place for one in made.outputs)
     assert sum(not one.read_only for one in made.shared) == 1
+
+
+def test_many_files_and_directories_are_planned_soon() -> None:
+    count = 4000
+    task: dict[str, Any] = {
+        "inputs": [
+            *(folder(f"/data/{one}/d", f"/in/{one}/d") for one in range(count)),
+            *(file(f"/data/{one}/f", f"/in/{one}/f") for one in range(count)),
+        ],
+        "outputs": [file(f"/data/{one}/o/x", f"/out/{one}/x") for one in range(count)],
+    }
+    begun = time.process_time()
+    made = plan(**task)
+    assert time.process_time() - begun < 5
+    assert len(made.shared) == 3 * count

@@ -58,7 +58,8 @@ def share(
     in_place = [one for one in outputs if (home := _home(one, site)) and _seen(home[0], writable) == home[1]]
     written = {*written, *(one.path for one in outputs)}
     shown = _shown(inputs, places, writable, written)
-    shared = [one for one in inputs if one in places and _seen(one.path, {**writable, **shown}) == places[one]]
+    seen = {**writable, **shown}
+    shared = [one for one in inputs if one in places and _seen(one.path, seen) == places[one]]
     mounts = [SharedMount(path, place) for path, place in writable.items()]
     kinds = {one.path: one.type for one in shared}
     mounts += [SharedMount(path, place, kinds[path], read_only=True) for path, place in shown.items()]
@@ -102,12 +103,13 @@ def _writable(
         home = _home(output, site)
         if home is not None and home[0] not in avoid:
             wanted.setdefault(*home)
-    for one in inputs:
-        if one.type == "DIRECTORY":
-            # what is brought into a directory that is above, or the same, would be hidden
-            alone = {one.path: places[one]} if one in places else {}
-            for path in [path for path in wanted if within(path, one.path) and _seen(path, alone) != wanted[path]]:
-                del wanted[path]
+    directories = {one.path for one in inputs if one.type == "DIRECTORY"}
+    shown = {one.path: places[one] for one in places if one.type == "DIRECTORY"}
+    for path in list(wanted):
+        # what is brought into a directory that is above, or the same, would be hidden
+        above = [up for up in upwards(path) if up in directories]
+        if any(up not in shown or _seen(path, {up: shown[up]}) != wanted[path] for up in above):
+            del wanted[path]
     return {path: place for path, place in wanted.items() if not any(up in wanted for up in upwards(parent(path)))}
 
 
@@ -118,40 +120,38 @@ def _shown(
     written: Collection[str],
 ) -> dict[str, Place]:
     """What is mounted read only, by path: each input that no other mount shows, as far as that hides nothing."""
-    shown: dict[str, Place] = {}
     moved = {one.path for one in inputs if one not in places and one.type == "DIRECTORY"}
+    moved |= _hiding(inputs, places, writable, written)
+    seen = dict(writable)
     for one in sorted(places, key=lambda one: (one.type == "FILE", one.path.count("/"))):
-        seen = {**writable, **shown}
-        if _seen(one.path, seen) == places[one]:
+        if one.path in seen or _seen(one.path, seen) == places[one]:
             continue
-        if _hides(one, inputs, places, writable, written) or any(up in moved for up in upwards(one.path)):
-            moved.update([one.path] if one.type == "DIRECTORY" else [])
-        elif one.path not in seen:
-            shown[one.path] = places[one]
-    return shown
+        if any(up in moved for up in upwards(one.path)) or (one.type == "FILE" and one.path in written):
+            continue
+        seen[one.path] = places[one]
+    return {path: place for path, place in seen.items() if path not in writable}
 
 
-def _hides(
-    one: Transfer,
+def _hiding(
     inputs: Sequence[Transfer],
     places: Mapping[Transfer, Place],
     writable: Mapping[str, Place],
     written: Collection[str],
-) -> bool:
-    """Whether a mount of the input `one` would stand in the way of what others bring or write there."""
-    if one.type == "FILE":
-        return one.path in written
-    alone = {one.path: places[one]}
-    others = any(
-        other is not one and within(other.path, one.path) and _seen(other.path, alone) != places.get(other)
-        for other in inputs
-    )
-    inside = {path: place for path, place in writable.items() if within(path, one.path)}
-    return (
-        others
-        or any(_seen(path, alone) != place for path, place in inside.items())
-        or any(within(path, one.path) and _seen(path, inside) is None for path in written)
-    )
+) -> set[str]:
+    """The directories among the inputs whose mounts would stand in the way of what others bring or write there."""
+    directories = {one.path: places[one] for one in places if one.type == "DIRECTORY"}
+    found: set[str] = set()
+    if not directories:
+        return found
+    others = [(one.path, places.get(one)) for one in inputs]
+    for path, place in [*others, *writable.items()]:
+        above = (up for up in upwards(path) if up in directories)
+        found.update(up for up in above if _seen(path, {up: directories[up]}) != place)
+    for path in written:
+        around = next((up for up in upwards(path) if up in writable), None)
+        above = (up for up in upwards(path) if up in directories)
+        found.update(up for up in above if around is None or not within(around, up))
+    return found
 
 
 def _seen(path: str, mounts: Mapping[str, Place]) -> Place | None:
