@@ -96,7 +96,7 @@ def _kubernetes(layout: str) -> Place:
         "TESK_KUBERNETES_IMAGE": load_image(cluster),
         "TESK_KUBERNETES_RUN_AS_USER": "0",
         "TESK_KUBERNETES_KEEP_FINISHED": "0",
-        "TESK_KUBERNETES_START_TIMEOUT": "20",
+        "TESK_KUBERNETES_START_TIMEOUT": "45",
     }
     return Place(
         settings,

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.kube, pytest.mark.timeout(400)]
 
 Json = dict[str, Any]
 
-START_TIMEOUT = 20
+START_TIMEOUT = 60
 LEAST = {"cpu": "50m", "memory": "64Mi"}
 LIMITS = [{"type": "Container", "min": LEAST}, {"type": "PersistentVolumeClaim", "min": {"storage": "100Mi"}}]
 
