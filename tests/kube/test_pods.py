@@ -208,7 +208,7 @@ def test_shared_storage_that_is_not_there_is_told_at_the_start_and_by_the_task(
 ) -> None:
     shared = [{"name": "work", "pvc": "no-such-claim", "client_path": "/data"}]
     with new_space(cluster, "absent", wait=False) as space:
-        settings = {"image": image, "layout": layout, "start_timeout": 3, "shared": shared}
+        settings = {"image": image, "layout": layout, "start_timeout": 10, "shared": shared}
         with serving(space, tmp_path / "server", **settings) as site:
             log = (site.directory / "server.log").read_text()
             assert "there is no PersistentVolumeClaim no-such-claim, which has the files at /data" in log
