@@ -285,9 +285,8 @@ class Config(Section):
         """What does not go together, although each value is right by itself: sentences, by the key to change."""
         on_kubernetes = self.backend == "kubernetes"
         found = self.kubernetes.faults(self.storage.file_roots, list(self.shared.values())) if on_kubernetes else {}
-        for sentence in shared_faults(self.shared, on_kubernetes=on_kubernetes):
-            key, _, what = sentence.partition(" ")
-            found.setdefault("transfer.pvc_name" if key == "transfer" else "storage.shared", f"({key}) {what}")
+        for key, sentence in shared_faults(self.shared, on_kubernetes=on_kubernetes):
+            found.setdefault("transfer.pvc_name" if key == "transfer" else "storage.shared", f"({key}) {sentence}")
         return found
 
     def kubernetes_options(self) -> KubernetesOptions:

@@ -57,19 +57,19 @@ class TransferConfig(Section):
         )
 
 
-def shared_faults(shared: Mapping[str, SharedConfig], *, on_kubernetes: bool) -> Iterator[str]:
-    """What lacks or contradicts in the shared storages, by the words that name each: sentences."""
+def shared_faults(shared: Mapping[str, SharedConfig], *, on_kubernetes: bool) -> Iterator[tuple[str, str]]:
+    """What lacks or contradicts in the shared storages: the words that name one, and a sentence about it."""
     wanted = "pvc, the PersistentVolumeClaim" if on_kubernetes else "directory, where it lies on this machine"
     names: dict[str, str] = {}
     paths: dict[str, str] = {}
     for what, one in shared.items():
         if not (one.pvc if on_kubernetes else one.directory):
-            yield f"{what} has no {wanted}"
+            yield what, f"has no {wanted}"
         if one.client_path == "/":
-            yield f"{what} has the client_path '/', which would make every file of tasks a shared one"
+            yield what, "has the client_path '/', which would make every file of tasks a shared one"
         if one.name in names:
-            yield f"{what} has the name '{one.name}', and so has {names[one.name]}"
+            yield what, f"has the name '{one.name}', and so has {names[one.name]}"
         for path, other in paths.items():
             if posixpath.commonpath([path, one.client_path]) in (path, one.client_path):
-                yield f"{what} has the client_path {one.client_path}, and {other} has {path}; none may lie in another"
+                yield what, f"has the client_path {one.client_path}, and {other} has {path}; none may lie in another"
         names[one.name] = paths[one.client_path] = what

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tesk.filer.pool import each
-from tesk.filer.results import TransferError, bounded
+from tesk.filer.results import TransferError, bounded, sentence
 from tesk.plan.model import Plan, Transfer
 from tesk.storage.base import FileType
 from tesk.storage.confine import Owner, Tree
@@ -160,5 +160,4 @@ async def _opened(storage: Storage, tree: Tree, path: str, flags: int, owner: Ow
 
 
 def _sentence(transfer: Transfer, cause: str) -> str:
-    name = f"'{shown(transfer.name)}' ({shown(transfer.path)})" if transfer.name else shown(transfer.path)
-    return f"input {name}: {cause}"
+    return sentence("input", transfer, cause)

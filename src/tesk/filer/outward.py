@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tesk.filer.pool import each
-from tesk.filer.results import Delivered, StageOut, bounded
+from tesk.filer.results import Delivered, StageOut, bounded, sentence
 from tesk.filer.shared import view_of
 from tesk.plan.model import Delivery, Plan
 from tesk.storage.base import FileType, Source
@@ -191,5 +191,4 @@ def _word(kind: FileType) -> str:
 
 
 def _sentence(delivery: Delivery, cause: str) -> str:
-    name = f"'{shown(delivery.name)}' ({shown(delivery.path)})" if delivery.name else shown(delivery.path)
-    return f"output {name}: {cause}"
+    return sentence("output", delivery, cause)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Delivered", "StageOut", "TransferError"]
+from tesk.plan.model import Delivery, Transfer
+from tesk.storage.errors import shown
+
+__all__ = ["Delivered", "StageOut", "TransferError", "sentence"]
 
 _MOST_SENTENCES = 20
 
@@ -32,6 +35,12 @@ class StageOut:
     failed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     directories: tuple[str, ...] = ()
+
+
+def sentence(what: str, one: Transfer | Delivery, cause: str) -> str:
+    """What went wrong with an input or output, by the name that the client gave it, if any."""
+    name = f"'{shown(one.name)}' ({shown(one.path)})" if one.name else shown(one.path)
+    return f"{what} {name}: {cause}"
 
 
 class TransferError(Exception):

@@ -8,9 +8,9 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tesk.filer.results import TransferError, bounded
+from tesk.filer.results import TransferError, bounded, sentence
 from tesk.plan.model import FileType, Plan, SharedMount, Transfer
-from tesk.plan.paths import parent, upwards
+from tesk.plan.paths import nearest, parent, upwards
 from tesk.storage.confine import Tree
 from tesk.storage.errors import reason, shown
 from tesk.storage.view import Mounted, View
@@ -22,10 +22,12 @@ _PLACEHOLDER = 0
 """The mode by which a mount point that we made is known again, as long as it is empty."""
 
 
-def view_of(plan: Plan, scratch: Path | None, roots: Mapping[str, Path]) -> View:
+def view_of(plan: Plan, scratch: Path | None, roots: Mapping[str, Path]) -> Tree:
     """The task's files as its executors see them; `roots` are the shared storages of the site by name."""
+    if not plan.shared and scratch is not None:
+        return Tree(scratch)
     mounts = {one.path: Mounted(str(roots[one.place.storage]), one.place.path) for one in plan.shared}
-    if plan.shared and scratch is not None:
+    if scratch is not None:
         mounts.update({one.path: Mounted(str(scratch), one.path) for one in plan.mounts})
     return View(scratch, mounts)
 
@@ -44,7 +46,7 @@ def prepare_shared(plan: Plan, roots: Mapping[str, Path]) -> int:
     if not faults:
         writable = _writable(plan)
         for path in sorted({*writable, *plan.shared_directories}):
-            around = next(writable[up] for up in upwards(path) if up in writable)
+            around = writable[nearest(path, writable) or path]
             try:
                 _make(_tree(around, roots), _source(around, path))
             except OSError as error:
@@ -82,18 +84,18 @@ def _source(mount: SharedMount, path: str) -> str:
 
 def _size(one: Transfer, tree: Tree, faults: list[str]) -> int:
     """The bytes of an input that is a file; what it is not, as it should be, is a fault."""
-    name = f"'{shown(one.name)}' ({shown(one.path)})" if one.name else shown(one.path)
     url = shown(one.url or "")
     try:
         found = tree.stat(one.path)
     except OSError as error:
         absent = isinstance(error, FileNotFoundError)
-        faults.append(f"input {name}: {url} " + ("does not exist" if absent else f"cannot be read: {reason(error)}"))
+        cause = f"{url} does not exist" if absent else f"{url} cannot be read: {reason(error)}"
+        faults.append(sentence("input", one, cause))
         return 0
     directory = stat.S_ISDIR(found.st_mode)
     if directory != (one.type == "DIRECTORY"):
         kind = "a directory" if directory else "a file"
-        faults.append(f"input {name}: {url} is {kind}, and the input's type is {one.type}")
+        faults.append(sentence("input", one, f"{url} is {kind}, and the input's type is {one.type}"))
     return 0 if directory else found.st_size
 
 
@@ -121,9 +123,9 @@ def _mount_points(plan: Plan) -> Iterator[tuple[str, FileType, SharedMount]]:
     writable = _writable(plan)
     kinds = {one.path: one.type for one in plan.mounts} | {one.path: one.type for one in plan.shared}
     for path in sorted(kinds):
-        around = next((writable[up] for up in upwards(parent(path)) if up in writable), None)
+        around = nearest(parent(path), writable)
         if around is not None and path not in writable:
-            yield path, kinds[path], around
+            yield path, kinds[path], writable[around]
 
 
 def _make_mount_point(tree: Tree, path: str, kind: FileType) -> None:

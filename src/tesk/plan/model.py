@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from tesk.plan.paths import upwards
+from tesk.plan.paths import nearest
 
 __all__ = ["Delivery", "ExecutorPlan", "Mount", "Place", "Plan", "Resources", "SharedMount", "Transfer"]
 
@@ -141,7 +141,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
         """Tells whether what executors write at a path lies in shared storage; else something else is seen there."""
         mounts = {one.path: False for one in self.mounts}
         mounts.update({one.path: not one.read_only for one in self.shared})
-        return lambda path: next((mounts[up] for up in upwards(path) if up in mounts), False)
+        return lambda path: mounts.get(nearest(path, mounts) or "", False)
 
     def to_json(self) -> str:
         """The plan as one line of JSON; fields that hold their default are left out."""

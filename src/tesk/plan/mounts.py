@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from tesk.plan.model import Mount
-from tesk.plan.paths import parent, upwards
+from tesk.plan.paths import nearest, parent, upwards
 from tesk.plan.reasons import Faults
 from tesk.plan.sharing import Sharing
 
@@ -159,7 +159,7 @@ def _find_conflicts(claims: Sequence[Claim], workdirs: Sequence[tuple[str, str]]
         return
     needed = [(claim.directory, claim.path, claim.where) for claim in claims]
     needed += [(path, path, where) for path, where in workdirs]
-    blocking_of = {one: next((up for up in upwards(one) if up in files), None) for one in {one[0] for one in needed}}
+    blocking_of = {one: nearest(one, files) for one in {one[0] for one in needed}}
     for directory, path, where in needed:
         blocking = blocking_of[directory]
         if blocking is None:

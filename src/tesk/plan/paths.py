@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
-__all__ = ["PathError", "flaw", "is_unicode", "normalise", "parent", "upwards", "within"]
+__all__ = ["PathError", "flaw", "is_unicode", "nearest", "normalise", "parent", "upwards", "within"]
 
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 _LONGEST_NAME = 255
@@ -81,6 +81,11 @@ def upwards(path: str) -> Iterator[str]:
     while path != "/":
         path = parent(path)
         yield path
+
+
+def nearest(path: str, directories: Container[str]) -> str | None:
+    """The innermost of `directories` that a normalised path is or lies in."""
+    return next((up for up in upwards(path) if up in directories), None)
 
 
 def within(path: str, root: str) -> bool:

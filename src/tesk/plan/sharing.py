@@ -9,11 +9,11 @@ others have is moved, as if the storage were a remote one. Pure text: nothing is
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tesk.plan.model import Delivery, Place, SharedMount, Transfer
-from tesk.plan.paths import parent, upwards, within
+from tesk.plan.paths import nearest, parent, upwards, within
 from tesk.plan.site import Site
 from tesk.plan.urls import place_of
 from tesk.tes.wildcards import fixed_directory, has_wildcards
@@ -35,7 +35,7 @@ class Sharing:
 
     def around(self, path: str) -> str | None:
         """The writable directory that `path` lies in, or is."""
-        return next((up for up in upwards(path) if up in self.writable), None) if self.writable else None
+        return nearest(path, self.writable) if self.writable else None
 
 
 def share(
@@ -54,8 +54,9 @@ def share(
     if not site.shared:
         return Sharing()
     places = {one: place for one in inputs if one.content is None and (place := place_of(one.url or "", site))}
-    writable = _writable(inputs, places, outputs, avoid, site)
-    in_place = [one for one in outputs if (home := _home(one, site)) and _seen(home[0], writable) == home[1]]
+    homes = {one: home for one in outputs if (home := _home(one, site))}
+    writable = _writable(inputs, places, homes.values(), avoid)
+    in_place = [one for one, (path, place) in homes.items() if _seen(path, writable) == place]
     written = {*written, *(one.path for one in outputs)}
     shown = _shown(inputs, places, writable, written)
     seen = {**writable, **shown}
@@ -77,7 +78,7 @@ def _home(output: Delivery, site: Site) -> tuple[str, Place] | None:
     For one file in it the root of a storage is not laid open.
     """
     place = place_of(output.url, site)
-    if place is None or any(one.read_only for one in site.shared if one.name == place.storage):
+    if place is None:
         return None
     if has_wildcards(output.path):
         fixed, prefix = fixed_directory(output.path), output.path_prefix or ""
@@ -93,16 +94,14 @@ def _home(output: Delivery, site: Site) -> tuple[str, Place] | None:
 def _writable(
     inputs: Sequence[Transfer],
     places: Mapping[Transfer, Place],
-    outputs: Sequence[Delivery],
+    homes: Iterable[tuple[str, Place]],
     avoid: Collection[str],
-    site: Site,
 ) -> dict[str, Place]:
     """The outermost directories that are mounted to be written in. Where outputs disagree, the first one decides."""
     wanted: dict[str, Place] = {}
-    for output in outputs:
-        home = _home(output, site)
-        if home is not None and home[0] not in avoid:
-            wanted.setdefault(*home)
+    for path, place in homes:
+        if path not in avoid:
+            wanted.setdefault(path, place)
     directories = {one.path for one in inputs if one.type == "DIRECTORY"}
     shown = {one.path: places[one] for one in places if one.type == "DIRECTORY"}
     for path in list(wanted):
@@ -148,7 +147,7 @@ def _hiding(
         above = (up for up in upwards(path) if up in directories)
         found.update(up for up in above if _seen(path, {up: directories[up]}) != place)
     for path in written:
-        around = next((up for up in upwards(path) if up in writable), None)
+        around = nearest(path, writable)
         above = (up for up in upwards(path) if up in directories)
         found.update(up for up in above if around is None or not within(around, up))
     return found
@@ -156,7 +155,7 @@ def _hiding(
 
 def _seen(path: str, mounts: Mapping[str, Place]) -> Place | None:
     """What the innermost of `mounts` shows at `path`."""
-    up = next((up for up in upwards(path) if up in mounts), None)
+    up = nearest(path, mounts)
     return None if up is None else _below(mounts[up], path[len(up) :].strip("/"))
 
 

@@ -39,7 +39,7 @@ class SharedRoot:
     directory: str
 
 
-def roots_of(shared: Sequence[SharedRoot]) -> dict[str, Path]:
+def _roots(shared: Sequence[SharedRoot]) -> dict[str, Path]:
     return {one.name: Path(one.directory) for one in shared}
 
 
@@ -65,7 +65,7 @@ class StorageOptions:
     @property
     def shared_roots(self) -> dict[str, Path]:
         """Where each shared storage lies here, by name."""
-        return roots_of(self.shared)
+        return _roots(self.shared)
 
     @classmethod
     def from_environment(
@@ -101,7 +101,7 @@ class StorageSettings:
     @property
     def shared_roots(self) -> dict[str, Path]:
         """Where each shared storage lies here, by name."""
-        return roots_of(self.shared)
+        return _roots(self.shared)
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> StorageSettings:

@@ -10,7 +10,7 @@ from typing import Protocol
 from tesk.backends.base import AttemptKey
 from tesk.filer import view_of
 from tesk.plan.model import ExecutorPlan, Plan
-from tesk.storage.view import View
+from tesk.storage.confine import Tree
 from tesk.taskmaster.steps import Usage
 
 __all__ = ["Engine", "EngineUnavailable", "ExecutorExit", "Job", "Space"]
@@ -70,7 +70,7 @@ class Job:
         return sorted(found, key=lambda one: one[1])
 
     @property
-    def files(self) -> View:
+    def files(self) -> Tree:
         """The task's files as the executor sees them."""
         return view_of(self.plan, self.space.scratch, self.shared)
 
