@@ -191,9 +191,10 @@ async def _one_pod(site: KubeSite) -> list[Figure]:
 async def _shared(site: KubeSite, layout: str) -> list[Figure]:
     """An input of 2 GiB that is seen where it lies, a small one, and the large one by S3, in turns."""
     for name, size in (("large", 2 << 30), ("small", 1 << 10)):
+        block = bytes(min(size, 1 << 20))
         with (site.files / name).open("wb") as file:
-            for _ in range(size >> 10):
-                file.write(bytes(1024))
+            for _ in range(size // len(block)):
+                file.write(block)
     os.link(site.files / "large", site.bucket / "large")
     urls = {
         "2 GiB, shared": f"{site.files}/large",

@@ -10,7 +10,7 @@ import pytest
 from tesk.filer import TransferError, leave_shared, prepare_shared
 from tesk.plan.model import ExecutorPlan, Mount, Place, Plan, SharedMount, Transfer
 
-GENOME = Transfer("/work/genome", "FILE", "/ref/g", name="the genome", place=Place("ref", "g"))
+GENOME = Transfer("/work/genome", "FILE", "/ref/g", name="the genome")
 PLAN = Plan(
     executors=(ExecutorPlan("x", ("true",)),),
     mounts=(Mount("/work/said", "FILE"), Mount("/work/some/words")),

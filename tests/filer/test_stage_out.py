@@ -44,7 +44,8 @@ async def test_a_file_keeps_the_style_of_its_url(storage: Storage, roots: Path, 
             Delivered(f"{roots}/o/bare", "/work/a.txt", 1),
             Delivered(f"file://{roots}/o/u%20rl", "/work/a.txt", 1),
             Delivered(f"{roots}/o/b", "/work/b.txt", 2),
-        )
+        ),
+        copied=4,
     )
     assert tree(roots / "o") == {"b": "bb", "bare": "a", "u rl": "a"}
     assert os.access(roots / "o/bare", os.X_OK)
@@ -72,6 +73,7 @@ async def test_a_directory_is_delivered_file_by_file(
             Delivered(f"{base}/sub/c.txt", "/work/sub/c.txt", 3),
         ),
         directories=() if kind else ("/work",),
+        copied=8,
     )
 
 

@@ -215,8 +215,8 @@ async def test_what_was_not_moved_is_counted_where_storage_is_shared() -> None:
         SharedMount("/run", Place("work", "1")),
         SharedMount("/run/genome", Place("work", "g"), "FILE", read_only=True),
     )
-    sizes = (20, 4, 1)
-    out = StageOutResult(tuple(OutputFile(one.url, one.path, size) for one, size in zip(outputs, sizes, strict=True)))
+    files = tuple(OutputFile(one.url, one.path, size) for one, size in zip(outputs, (20, 4, 1), strict=True))
+    out = StageOutResult(files, copied=5)
     the_plan = msgspec.structs.replace(plan(False), outputs=outputs, shared=shared)
     report, _ = await run(the_plan, ScriptedSteps([0], out=out))
     assert report.metadata == {"bytes_mounted": "3020", "bytes_copied": "105"}

@@ -53,9 +53,11 @@ async def stage_out(plan: Plan, scratch: Path | None, storage: Storage) -> Stage
     tree = view_of(plan, scratch, storage.options.shared_roots)
     findings = await storage.workers.run(lambda _: _look(plan, tree))
     sizes: dict[str, int] = {}
+    copied = 0
     in_place = plan.in_place()
 
     async def depart(one: _Departure) -> None:
+        nonlocal copied
         try:
             if one.delivery.in_place and in_place(one.path):
                 if one.type == "FILE":
@@ -63,7 +65,8 @@ async def stage_out(plan: Plan, scratch: Path | None, storage: Storage) -> Stage
             elif one.type == "DIRECTORY":
                 await storage.make_directory(one.url)
             else:
-                sizes[one.url] = await _deliver(tree, one, storage)
+                sizes[one.url] = size = await _deliver(tree, one, storage)
+                copied += size
         except StorageError as error:
             findings.failed.append(_sentence(one.delivery, str(error)))
         except OSError as error:
@@ -82,6 +85,7 @@ async def stage_out(plan: Plan, scratch: Path | None, storage: Storage) -> Stage
             for one in findings.departures.values()
             if one.type == "DIRECTORY" and one.delivery.type is None and one.path == one.delivery.path
         ),
+        copied=copied,
     )
 
 

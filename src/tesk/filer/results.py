@@ -27,7 +27,8 @@ class StageOut:
 
     `missing`: outputs that are not there; whether that fails the task is the site's choice. `failed`: outputs
     that are there and could not be delivered whole. `notes`: what was left out on purpose. `directories`: paths of
-    outputs that turned out to be directories, where the task did not say.
+    outputs that turned out to be directories, where the task did not say. `copied`: bytes of those delivered that did
+    not lie in their place already.
     """
 
     delivered: tuple[Delivered, ...] = ()
@@ -35,6 +36,7 @@ class StageOut:
     failed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     directories: tuple[str, ...] = ()
+    copied: int = 0
 
 
 def sentence(what: str, one: Transfer | Delivery, cause: str) -> str:

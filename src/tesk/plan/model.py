@@ -54,17 +54,13 @@ class SharedMount(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Transfer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One input that must be in scratch before the first executor starts: from `url`, or from `content`.
-
-    With a `place` it is there, and executors see it by a mount.
-    """
+    """One input that executors find at `path`: from `url`, or from `content`."""
 
     path: str
     type: FileType
     url: str | None = None
     content: str | None = None
     name: str | None = None
-    place: Place | None = None
 
 
 class Delivery(msgspec.Struct, frozen=True, omit_defaults=True):

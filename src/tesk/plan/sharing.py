@@ -66,7 +66,7 @@ def share(
     mounts += [SharedMount(path, place, kinds[path], read_only=True) for path, place in shown.items()]
     return Sharing(
         tuple(sorted(mounts, key=lambda one: one.path)),
-        tuple(Transfer(one.path, one.type, one.url, name=one.name, place=places[one]) for one in shared),
+        tuple(shared),
         frozenset(in_place),
         writable,
     )

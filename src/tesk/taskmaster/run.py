@@ -130,14 +130,8 @@ class _Attempt:
         """What shared storage spared the attempt, where it has any."""
         if not self.plan.shared:
             return {}
-        mounted, copied, in_place = self.brought.mounted, self.brought.copied, self.plan.in_place()
-        places = tuple(one.url for one in self.plan.outputs if one.in_place)
-        for one in result.delivered:
-            if one.url.startswith(places) and in_place(one.path):
-                mounted += one.size_bytes
-            else:
-                copied += one.size_bytes
-        return {"bytes_mounted": str(mounted), "bytes_copied": str(copied)}
+        mounted = self.brought.mounted + sum(one.size_bytes for one in result.delivered) - result.copied
+        return {"bytes_mounted": str(mounted), "bytes_copied": str(self.brought.copied + result.copied)}
 
     def _running(self) -> None:
         if self.report.state is not State.RUNNING:

@@ -97,7 +97,8 @@ class StageOutResult:
     """What was delivered, and a sentence for each output that was not there or could not be delivered.
 
     `notes` are sentences that change no outcome, such as a socket among the files of a directory. `directories` are the
-    paths of outputs that turned out to be directories, where the task did not say.
+    paths of outputs that turned out to be directories, where the task did not say. `copied` are the bytes that were
+    moved: what shared storage has in its place is not.
     """
 
     delivered: tuple[OutputFile, ...] = ()
@@ -105,12 +106,13 @@ class StageOutResult:
     failed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     directories: tuple[str, ...] = ()
+    copied: int = 0
 
     @classmethod
     def of(cls, out: StageOut) -> StageOutResult:
         """What a filer's stage-out came to."""
         delivered = tuple(OutputFile(one.url, one.path, one.size_bytes) for one in out.delivered)
-        return cls(delivered, out.missing, out.failed, out.notes, out.directories)
+        return cls(delivered, out.missing, out.failed, out.notes, out.directories, out.copied)
 
 
 class Steps(Protocol):

@@ -154,9 +154,7 @@ IN_PLACE = Plan(
         SharedMount("/work", Place("work", "run/1")),
         SharedMount("/work/genome.fa", Place("genomes", "hg/genome.fa"), "FILE", read_only=True),
     ),
-    shared_inputs=(
-        Transfer("/work/genome.fa", "FILE", "/genomes/hg/genome.fa", place=Place("genomes", "hg/genome.fa")),
-    ),
+    shared_inputs=(Transfer("/work/genome.fa", "FILE", "/genomes/hg/genome.fa"),),
     shared_directories=("/work",),
 )
 BOTH_WAYS = msgspec.structs.replace(

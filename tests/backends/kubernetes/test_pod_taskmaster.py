@@ -183,7 +183,7 @@ SHARES: dict[str, Any] = {
     "mounts": (),
     "directories": (),
     "shared": (SharedMount("/run", Place("work", "run/1")), SharedMount("/run/genome", GENOME, "FILE", read_only=True)),
-    "shared_inputs": (Transfer("/run/genome", "FILE", "/shared/genome", place=GENOME),),
+    "shared_inputs": (Transfer("/run/genome", "FILE", "/shared/genome"),),
     "outputs": (Delivery("/run/out", "/shared/run/1/out", in_place=True),),
 }
 
