@@ -357,3 +357,13 @@ async def test_work_that_fails_to_wind_down_cuts_no_answer_and_is_told():
 
     with pytest.raises(OSError, match="the backend is gone"):
         await ask_and_stop()
+
+
+def test_records_of_ended_tasks_go_after_the_time_that_the_site_says(tmp_path: Path):
+    two_seconds = str(2 / 86400)
+    with serving(tmp_path, TESK_TASKS_KEEP_RECORDS=two_seconds) as server:
+        create(server.url, 1)
+        ended = httpx.post(f"{server.url}/tasks", content=SLEEP.replace(b"sleep", b"echo")).json()["id"]
+        until(lambda: httpx.get(f"{server.url}/tasks/{ended}").json()["state"] == "COMPLETE")
+        until(lambda: httpx.get(f"{server.url}/tasks/{ended}").status_code == 404)
+        assert states(server.url) == ["RUNNING"]

@@ -203,6 +203,11 @@ class TasksConfig(Section):
         ge=256,
         description="Bytes of an executor's stdout, and of its stderr, that are kept: head and tail.",
     )
+    keep_records: Positive | None = Field(
+        None,
+        le=36500,
+        description="Days for which the record of an ended task stays; null keeps every record for ever.",
+    )
 
 
 class LocalConfig(Section):

@@ -1,5 +1,6 @@
 """The loop between the store and the backend."""
 
 from tesk.controller.controller import Controller, ControllerOptions
+from tesk.controller.retention import Retention
 
-__all__ = ["Controller", "ControllerOptions"]
+__all__ = ["Controller", "ControllerOptions", "Retention"]

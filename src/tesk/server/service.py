@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from starlette.applications import Starlette
 
@@ -18,7 +19,7 @@ from tesk.backends.base import Backend, BackendAway
 from tesk.backends.local.backend import LocalBackend, LocalOptions
 from tesk.backends.local.engine import EngineUnavailable
 from tesk.config import Config
-from tesk.controller import Controller, ControllerOptions
+from tesk.controller import Controller, ControllerOptions, Retention
 from tesk.plan.site import Capacity
 from tesk.server.app import create_app
 from tesk.server.exclusive import StateDirectoryInUse, held
@@ -175,6 +176,9 @@ async def serve(
         url = listening.url
         async with open_service(config, environ, hosts=hosts_of(config.server, listening)) as service:
             aside = [asyncio.create_task(_tell_stop(service, stop, environ))]
+            if config.tasks.keep_records is not None:
+                retention = Retention(service.store, timedelta(days=config.tasks.keep_records))
+                aside.append(asyncio.create_task(retention.run()))
             if reloader is not None:
                 aside.append(asyncio.create_task(reloader.run(service.info.use)))
 
