@@ -13,6 +13,7 @@ from pathlib import Path
 from bench.api import api_rates, filters, latency, memory
 from bench.figures import Figure
 from bench.followers import followers
+from bench.growth import growth
 from bench.local import no_op_tasks
 from bench.pod import taskmaster_start
 from bench.process import help_time, serve_ready
@@ -30,6 +31,7 @@ def benchmarks(only: str) -> dict[str, Callable[[], list[Figure]]]:
         "latency": latency,
         "memory": memory,
         "followers": followers,
+        "growth": growth,
         "kube": partial(_kube, only),
     }
 
@@ -40,7 +42,7 @@ def _kube(only: str) -> list[Figure]:
     return kubernetes(only)
 
 
-ASKED_FOR = {"kube"}
+ASKED_FOR = {"growth", "kube"}
 """Measured only by name."""
 
 
@@ -51,7 +53,9 @@ def main(arguments: list[str]) -> int:
     """Run the named benchmarks, or all."""
     known = benchmarks("")
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure, and print figures beside goals.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"all but kube, or some of: {', '.join(known)}")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"all but growth and kube, or some of: {', '.join(known)}"
+    )
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="of api, filters and kube: rows or parts with TEXT in the name"
     )

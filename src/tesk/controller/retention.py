@@ -28,7 +28,9 @@ class Retention:
         clock: the time, aware of its zone.
     """
 
-    def __init__(self, store: Store, keep: timedelta, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self, store: Store, keep: timedelta, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self._store = store
         self._keep = keep
         self._clock = clock
