@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import sys
 import tempfile
 import time
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +84,7 @@ async def _through(server: Server, state: Path, count: int) -> tuple[_Held, _Hel
                     print(f"{done + BATCH:,} of {part:,} tasks", file=sys.stderr, flush=True)
         taken += time.perf_counter() - begun
         await asyncio.sleep(KEPT_SECONDS + SETTLE_SECONDS)
-        held.append(_look(server, state))
+        held.append(_look(state))
     return held[0], held[1], taken
 
 
@@ -101,10 +101,10 @@ async def _until_none_is_active(client: httpx.AsyncClient) -> None:
             raise RuntimeError(f"tasks ended {state}")
 
 
-def _look(server: Server, state: Path) -> _Held:
-    processes = _family(server.process.pid)
+def _look(state: Path) -> _Held:
+    processes = _family(state)
     files = [one for one in state.rglob("*") if one.is_file()]
-    with closing(sqlite3.connect(next(state.glob("*.db")))) as database:
+    with contextlib.closing(sqlite3.connect(next(state.glob("*.db")))) as database:
         tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         rows = sum(database.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in tables)
     return _Held(
@@ -117,12 +117,19 @@ def _look(server: Server, state: Path) -> _Held:
     )
 
 
-def _family(pid: int) -> list[int]:
-    """The process and all below it; children belong to the thread that made them."""
-    children = [
-        one for thread in Path(f"/proc/{pid}/task").iterdir() for one in (thread / "children").read_text().split()
-    ]
-    return [pid, *(one for child in children for one in _family(int(child)))]
+def _family(state: Path) -> list[int]:
+    """The server of the state directory, its keeper, and all below them."""
+    ours = f"TESK_STATE_DIRECTORY={state}".encode()
+    parents, found = {}, set()
+    for one in Path("/proc").iterdir():
+        if one.name.isdigit():
+            with contextlib.suppress(OSError):
+                parents[int(one.name)] = int((one / "stat").read_text().rpartition(")")[2].split()[1])
+                if ours in (one / "environ").read_bytes().split(b"\0"):
+                    found.add(int(one.name))
+    while below := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= below
+    return sorted(found)
 
 
 def _resident(pid: int) -> float:
