@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterable
 
@@ -13,6 +14,7 @@ from lightkube.models.core_v1 import (
     EventSource,
     ObjectReference,
     PodCondition,
+    PodSchedulingGate,
     PodSpec,
     PodStatus,
     PodTemplateSpec,
@@ -141,15 +143,42 @@ def _containers(statuses: list[ContainerStatus] | None) -> list[ContainerStatus]
 def _spec(spec: PodSpec | None) -> PodSpec | None:
     if spec is None:
         return None
-    return PodSpec(
-        containers=_named(spec.containers),
-        initContainers=_named(spec.initContainers or ()) or None,
-        nodeName=spec.nodeName,
-        restartPolicy=spec.restartPolicy,
-        schedulingGates=spec.schedulingGates,
-        activeDeadlineSeconds=spec.activeDeadlineSeconds,
+    return _shared_spec(
+        _named(spec.containers),
+        _named(spec.initContainers or ()),
+        spec.nodeName,
+        spec.restartPolicy,
+        tuple(one.name for one in spec.schedulingGates or ()),
+        spec.activeDeadlineSeconds,
     )
 
 
-def _named(containers: Iterable[Container]) -> list[Container]:
-    return [Container(name=one.name, image=one.image, restartPolicy=one.restartPolicy) for one in containers]
+_Named = tuple[tuple[str, str | None, str | None], ...]
+
+
+def _named(containers: Iterable[Container]) -> _Named:
+    return tuple((one.name, one.image, one.restartPolicy) for one in containers)
+
+
+@functools.lru_cache(maxsize=1024)
+def _shared_spec(
+    containers: _Named,
+    init: _Named,
+    node: str | None,
+    restart: str | None,
+    gates: tuple[str, ...],
+    deadline: int | None,
+) -> PodSpec:
+    """One object for thousands of pods of which no more is asked than what they have in common."""
+    return PodSpec(
+        containers=_containers_of(containers),
+        initContainers=_containers_of(init) or None,
+        nodeName=node,
+        restartPolicy=restart,
+        schedulingGates=[PodSchedulingGate(name=one) for one in gates] or None,
+        activeDeadlineSeconds=deadline,
+    )
+
+
+def _containers_of(named: _Named) -> list[Container]:
+    return [Container(name=name, image=image, restartPolicy=restart) for name, image, restart in named]
