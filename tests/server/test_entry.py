@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from tesk.server.logs import JsonLines
-from tesk.store import StoreError
+from tesk.store import StoreError, Unstorable
 
-from .conftest import Api
+from .conftest import TASK, Api
 
 
 async def test_a_request_id_is_given_and_a_good_one_is_kept(api: Api):
@@ -78,6 +78,27 @@ async def test_an_error_nobody_expected_is_a_problem_without_its_innards(api: Ap
     assert "secret" not in answer.text
     assert answer.json()["request_id"] in caplog.text
     assert "secret detail" in caplog.text
+
+
+async def test_a_store_that_does_not_work_is_told_to_clients_that_may_try_again(api: Api, caplog, monkeypatch):
+    async def broken(*_: object) -> None:
+        raise StoreError("The database /secret/place cannot be used (disk is full).")
+
+    monkeypatch.setattr(api.store, "create", broken)
+    answer = await api.http.post("/v1/tasks", json=TASK)
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "5"
+    assert "store" in answer.json()["detail"]
+    assert "secret" not in answer.text
+    assert f"request {answer.json()['request_id']}: The database /secret/place" in caplog.text
+
+
+async def test_what_the_store_refuses_is_an_error_of_the_server(api: Api, monkeypatch):
+    async def broken(*_: object) -> None:
+        raise Unstorable("The database refuses it.")
+
+    monkeypatch.setattr(api.store, "create", broken)
+    assert (await api.http.post("/v1/tasks", json=TASK)).status_code == 500
 
 
 async def test_alive_does_not_need_the_store_and_ready_does(api: Api, monkeypatch):

@@ -21,7 +21,7 @@ from tesk.server.bodies import read_body
 from tesk.server.clients import for_client
 from tesk.server.entry import Entry
 from tesk.server.origins import for_hosts, for_origins
-from tesk.server.problems import Problem, on_http_exception, on_problem
+from tesk.server.problems import Problem, on_http_exception, on_problem, on_store_error
 from tesk.server.queries import idempotency_key, list_query, logs_query, view_of
 from tesk.server.service_info import ServiceInfo
 from tesk.server.stream import StreamedLog
@@ -91,7 +91,7 @@ def create_app(
                 wrap=lambda inner: for_hosts(for_origins(inner, server.cors_origins), hosts),
             )
         ],
-        exception_handlers={Problem: on_problem, HTTPException: on_http_exception},
+        exception_handlers={Problem: on_problem, StoreError: on_store_error, HTTPException: on_http_exception},
     )
     app.router.redirect_slashes = False
     return app

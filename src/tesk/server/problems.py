@@ -7,6 +7,7 @@ akka-http, Nextflow's gson) insist on it for results only: an error's body they 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tesk.plan.reasons import CannotPlan
+from tesk.store import StoreError, Unstorable
 
 __all__ = [
     "MEDIA_TYPE",
@@ -24,9 +26,12 @@ __all__ = [
     "encode_problem",
     "on_http_exception",
     "on_problem",
+    "on_store_error",
     "refused",
     "unreadable",
 ]
+
+_log = logging.getLogger("tesk.server")
 
 MEDIA_TYPE = "application/problem+json"
 MOST_ERRORS = 100
@@ -77,6 +82,17 @@ def on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     body = encode_problem(error, request.scope.get("request_id", ""))
     return Response(body, error.status, error.headers, MEDIA_TYPE)
+
+
+def on_store_error(request: Request, error: Exception) -> Response:
+    """Starlette's handler for `StoreError`: what it says is for the log alone; an error of tesk itself goes on."""
+    assert isinstance(error, StoreError)
+    if isinstance(error, Unstorable):
+        raise error
+    request_id = request.scope.get("request_id", "")
+    _log.error("request %s: %s", request_id, error)
+    detail = f"The server's store does not work now; its log says why under request id {request_id}. Try again later."
+    return on_problem(request, Problem(503, detail, headers={"Retry-After": "5"}))
 
 
 def on_http_exception(request: Request, error: Exception) -> Response:

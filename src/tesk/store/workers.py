@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -208,7 +209,8 @@ class Writer(_Worker):
             self._roll_back(cursor)
             raise
         finally:
-            cursor.close()
+            with contextlib.suppress(*self._database.errors):  # its connection may be closed by now
+                cursor.close()
         for work in group:
             work.kept = True
         return True
