@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo demo-kube test test-slow test-kube test-faults contract bench bench-kube check docs clean
+.PHONY: chaos demo demo-kube test test-slow test-kube test-faults contract bench bench-kube check docs clean
 
 demo: $(READY)  ## serve, run real tasks on real files, show and check what came out
 	@$(BIN)/tesk demo
@@ -23,6 +23,9 @@ test-kube: $(READY)  ## the tests on a real cluster: that of KUBECONFIG, or the 
 test-faults: $(READY)  ## everything that can be taken from a running task, at each step; FAULTS_ARGS='--seed 7'
 	@$(BIN)/python -m tests.kube
 	@$(BIN)/pytest -m faults -n 0 -s $(FAULTS_ARGS) tests/kube/faults
+
+chaos: $(READY)  ## a server killed again and again, full disks, hostile tasks; CHAOS_ARGS='--seed 7'
+	@$(BIN)/pytest -m chaos -n 0 $(CHAOS_ARGS) tests/chaos
 
 demo-kube: $(READY)  ## the demo's workflow on that cluster in both layouts, with its files in S3, in namespaces that go afterwards
 	@$(BIN)/python -m tests.kube.demo
