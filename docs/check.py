@@ -1,10 +1,11 @@
-"""Check the documentation: links lead somewhere, made pages are what the code makes, commands exist.
+"""Check the documentation: links lead somewhere, made pages are what the code makes, commands and tests exist.
 
 `python docs/check.py --write` writes the pages that are made from the code.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 MADE = {"docs/configuration.md": describe}
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
 COMMAND = re.compile(r"(?:\.venv/bin/|`)tesk ([a-z]+)")
+TEST = re.compile(r"`(test_\w+)`")
 TARGET = re.compile(r"^make ([a-z-]+)|`make ([a-z-]+)`", re.MULTILINE)
 
 
@@ -58,7 +60,15 @@ def _page(page: Path) -> list[str]:
         for one in found
         if one and f"\n{one}:" not in makefile
     ]
+    tests = _tests()
+    faults += [f"{name} names {one}, which is no test" for one in TEST.findall(text) if one not in tests]
     return faults
+
+
+@functools.cache
+def _tests() -> frozenset[str]:
+    texts = (page.read_text() for page in (ROOT / "tests").glob("**/test_*.py"))
+    return frozenset(one for text in texts for one in re.findall(r"def (test_\w+)", text))
 
 
 def _commands() -> set[str]:
