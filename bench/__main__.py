@@ -17,6 +17,7 @@ from bench.growth import growth
 from bench.local import no_op_tasks
 from bench.pod import taskmaster_start
 from bench.process import help_time, serve_ready
+from bench.queue import queued_tasks
 
 
 def benchmarks(only: str) -> dict[str, Callable[[], list[Figure]]]:
@@ -25,6 +26,7 @@ def benchmarks(only: str) -> dict[str, Callable[[], list[Figure]]]:
         "help": help_time,
         "serve": serve_ready,
         "tasks": no_op_tasks,
+        "queue": queued_tasks,
         "taskmaster": taskmaster_start,
         "api": partial(api_rates, only),
         "filters": partial(filters, only),
