@@ -8,14 +8,19 @@ import json
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-__all__ = ["IMAGE", "find_debian", "load_busybox", "load_program", "need_podman"]
+__all__ = ["IMAGE", "PODMAN", "find_debian", "load_bare", "load_busybox", "load_program", "load_user", "need_podman"]
 
 IMAGE = "localhost/tesk-test-busybox:1"
 DEBIAN = "localhost/debian-python:12"
+USER_IMAGE = "localhost/tesk-test-user:1"
+
+PODMAN = ("podman",)
+"""The client that images are loaded with by default; docker's may have words that name its daemon."""
 
 
 def need_podman() -> None:
@@ -30,34 +35,54 @@ def need_podman() -> None:
         pytest.skip(f"podman cannot start a container here: {said[-1] if said else 'it said nothing'}")
 
 
-def load_busybox(directory: Path) -> str:
-    """Load an image with busybox's programs into podman, once a machine, and give its name.
+def load_busybox(directory: Path, client: Sequence[str] = PODMAN) -> str:
+    """Load an image with busybox's programs, once for each engine, and give its name.
 
-    Skips where podman cannot start containers or static busybox is absent.
+    Skips where podman, if that is asked for, cannot start containers, or static busybox is absent.
     """
-    need_podman()
-    busybox = shutil.which("busybox")
-    if busybox is None:
+    if client == PODMAN:
+        need_podman()
+    config = {"Env": ["PATH=/bin"], "Entrypoint": ["/bin/echo", "the entrypoint must not run"]}
+    return _load(IMAGE, _programs(), config, directory, client)
+
+
+def load_user(directory: Path, client: Sequence[str] = PODMAN) -> str:
+    """The same, with a user of its own: 1234, who has no name."""
+    return _load(USER_IMAGE, _programs(), {"Env": ["PATH=/bin"], "User": "1234:1234"}, directory, client)
+
+
+def load_bare(directory: Path, client: Sequence[str] = PODMAN) -> str:
+    """Load an image that holds busybox as /bin/busybox, and neither a shell nor anything else by its name."""
+    return load_program(_busybox(), directory, client)
+
+
+def _busybox() -> Path:
+    found = shutil.which("busybox")
+    if found is None:
         pytest.skip("busybox is not installed (Debian: apt-get install busybox-static)")
+    return Path(found)
+
+
+def _programs() -> bytes:
+    """A layer with each of busybox's programs by its name."""
+    busybox = _busybox()
     applets = subprocess.run([busybox, "--list"], check=True, capture_output=True, text=True).stdout.split()
-    layer = _tar(
+    return _tar(
         {
             "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
-            "bin/busybox": Path(busybox).read_bytes(),
+            "bin/busybox": busybox.read_bytes(),
         },
         directories=("bin", "etc", "home", "root", "usr", "var"),
         links={f"bin/{one}": "busybox" for one in applets if one != "busybox"},
     )
-    config = {"Env": ["PATH=/bin"], "Entrypoint": ["/bin/echo", "the entrypoint must not run"]}
-    return _load(IMAGE, layer, config, directory)
 
 
-def load_program(program: Path, directory: Path) -> str:
+def load_program(program: Path, directory: Path, client: Sequence[str] = PODMAN) -> str:
     """Load an image that holds one static program as /bin/NAME and no more: no shell, no libc, no /etc, no /tmp."""
     data = program.read_bytes()
     name = f"localhost/tesk-test-{program.name}:{hashlib.sha256(data).hexdigest()[:12]}"
     layer = _tar({f"bin/{program.name}": data}, directories=("bin",), tmp=False)
-    return _load(name, layer, {"Env": ["PATH=/bin"], "WorkingDir": "/made/by the image"}, directory)
+    return _load(name, layer, {"Env": ["PATH=/bin"], "WorkingDir": "/made/by the image"}, directory, client)
 
 
 def find_debian() -> str:
@@ -67,15 +92,16 @@ def find_debian() -> str:
     return DEBIAN
 
 
-def _load(name: str, layer: bytes, config: dict[str, object], directory: Path) -> str:
-    if subprocess.run(["podman", "image", "exists", name], check=False).returncode != 0:
+def _load(name: str, layer: bytes, config: Mapping[str, object], directory: Path, client: Sequence[str]) -> str:
+    found = subprocess.run([*client, "image", "inspect", name], check=False, capture_output=True)
+    if found.returncode != 0:
         archive = directory / "image.tar"
         archive.write_bytes(_archive(name, layer, config))
-        subprocess.run(["podman", "load", "-q", "-i", archive], check=True, capture_output=True)
+        subprocess.run([*client, "load", "-q", "-i", archive], check=True, capture_output=True)
     return name
 
 
-def _archive(name: str, layer: bytes, config: dict[str, object]) -> bytes:
+def _archive(name: str, layer: bytes, config: Mapping[str, object]) -> bytes:
     """A docker-archive with one layer."""
     image = json.dumps(
         {

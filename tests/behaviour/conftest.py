@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if place is None:
             continue
         name = item.path.name
-        if place == "podman" and name == "test_life.py":
+        if place in ("podman", "docker") and name == "test_life.py":
             item.add_marker(pytest.mark.slow)
         elif place == "sandbox-shared":
             if name not in ("test_shared.py", "test_files.py"):
@@ -45,10 +45,11 @@ _MARKS = {one: _ON_A_CLUSTER for one in BACKENDS if one.startswith("kubernetes")
 
 
 @pytest.fixture(scope="session", params=[pytest.param(one, marks=_MARKS.get(one, [])) for one in BACKENDS])
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """One backend after the other."""
     found: Place = BACKENDS[request.param](tmp_path_factory.mktemp("place"))
-    return found
+    yield found
+    found.end()
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tesk.client import Client
-from tests.images import load_busybox
+from tests.docker import Daemon
+from tests.images import PODMAN, load_bare, load_busybox, load_user
 
 __all__ = ["BACKENDS", "Ground", "Place", "Site", "sentences"]
 
@@ -60,6 +61,9 @@ class Place:
     `room` gives the settings with which so many tasks of one core run at once. `admits` says that the backend itself
     knows how large its machine is, and starts tasks in order. `outlives_server`: attempts go on while no server runs.
     `patience` stretches the waits for what takes longer here. `shares`: the site's files are mounted, not moved.
+    `bare_image` has /bin/busybox and nothing else, `user_image` another user than root; None where tests have none.
+    `online` gives the settings with which executors reach a network ("true") or do not ("false"); None where that is
+    not for the server to say. `end` gives back what the place itself took.
     """
 
     settings: Mapping[str, str]
@@ -71,14 +75,44 @@ class Place:
     outlives_server: bool = False
     patience: float = 1.0
     shares: bool = False
+    bare_image: str | None = None
+    user_image: str | None = None
+    online: Mapping[str, Mapping[str, str]] | None = None
+    end: Callable[[], None] = lambda: None
 
 
 def _sandbox(_: Path) -> Place:
-    return Place({"TESK_LOCAL_ENGINE": "sandbox"}, "not-used")
+    return Place(
+        {"TESK_LOCAL_ENGINE": "sandbox"}, "not-used", bare_image="not-used", user_image="not-used", online=_NETWORK
+    )
+
+
+def _containers(name: str, directory: Path, client: Sequence[str], **more: Any) -> Place:
+    return Place(
+        {"TESK_LOCAL_ENGINE": name, **more.pop("settings", {})},
+        load_busybox(directory, client),
+        "no container of image",
+        bare_image=load_bare(directory, client),
+        user_image=load_user(directory, client),
+        online=_NETWORK,
+        **more,
+    )
 
 
 def _podman(directory: Path) -> Place:
-    return Place({"TESK_LOCAL_ENGINE": "podman"}, load_busybox(directory), "no container of image")
+    return _containers("podman", directory, PODMAN)
+
+
+def _docker(directory: Path) -> Place:
+    daemon = Daemon.start()
+    try:
+        return _containers("docker", directory, daemon.client, settings=daemon.environment, end=daemon.end)
+    except BaseException:
+        daemon.end()
+        raise
+
+
+_NETWORK = {one: {"TESK_LOCAL_NETWORK": one} for one in ("true", "false")}
 
 
 def _kubernetes(layout: str) -> Place:
@@ -113,10 +147,12 @@ def _kubernetes(layout: str) -> Place:
 BACKENDS: dict[str, Callable[[Path], Place]] = {
     "sandbox": _sandbox,
     "podman": _podman,
+    "docker": _docker,
     "kubernetes": lambda _: _kubernetes("jobs"),
     "kubernetes-pod": lambda _: _kubernetes("pod"),
     "sandbox-shared": lambda directory: replace(_sandbox(directory), shares=True),
     "podman-shared": lambda directory: replace(_podman(directory), shares=True),
+    "docker-shared": lambda directory: replace(_docker(directory), shares=True),
     "kubernetes-shared": lambda _: replace(_kubernetes("jobs"), shares=True),
     "kubernetes-pod-shared": lambda _: replace(_kubernetes("pod"), shares=True),
 }

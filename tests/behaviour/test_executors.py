@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+
 import pytest
 
 from tests.behaviour.sites import Site, sentences
 
 ODD = ["two words", "", "'single'", '"double"', "$HOME $(id) `id`", "back\\slash", "line\nbreak", "ü", "-rf", "*", "--"]
+
+
+def need_busybox(site: Site) -> None:
+    """Skip where the machine's own programs are used, and busybox is none of them."""
+    if site.place.image == "not-used" and shutil.which("busybox") is None:
+        pytest.skip("busybox is not installed (Debian: apt-get install busybox-static)")
 
 
 def test_argv_and_environment_arrive_exactly(site: Site) -> None:
@@ -17,6 +26,80 @@ def test_argv_and_environment_arrive_exactly(site: Site) -> None:
         )
     )
     assert task["logs"][0]["logs"][0]["stdout"] == "|".join(ODD) + "|a=b\n'c' \"d\" $(e)"
+
+
+def test_arguments_and_variables_may_be_as_long_as_linux_allows(site: Site) -> None:
+    longest = (128 << 10) - 1  # execve(2): of each string, with its end
+    script = 'echo "${#1} ${#LONG} $#"; printf %s "$1$LONG" | md5sum'
+    argument, value = "a" * longest, "b" * (longest - len("LONG="))
+    task = site.run(site.task("sh", "-c", script, "sh", argument, "", env={"LONG": value}))
+    assert task["state"] == "COMPLETE", sentences(task)
+    digest = hashlib.md5((argument + value).encode()).hexdigest()
+    assert task["logs"][0]["logs"][0]["stdout"] == f"{len(argument)} {len(value)} 2\n{digest}  -\n"
+
+
+def test_an_argument_that_linux_does_not_take_is_told(site: Site) -> None:
+    if site.place.outlives_server:
+        pytest.skip("on a cluster the container's runtime tells it, in words of its own")
+    task = site.run(site.task("true", "a" * (128 << 10)))
+    assert task["state"] == "EXECUTOR_ERROR"
+    assert task["logs"][0]["logs"][0]["exit_code"] == 126
+    assert "longer than Linux allows" in sentences(task)
+
+
+def test_an_image_needs_no_shell_and_nothing_else(site: Site) -> None:
+    image = site.place.bare_image
+    if image is None:
+        pytest.skip("a cluster's node holds the image with all programs only; tests/kube has bare ones")
+    need_busybox(site)
+    text = "no $HOME;\n'exactly' \\ \"this\""
+    task = site.run(
+        site.task(
+            *("busybox", "printf", "%s", text, ""),
+            image=image,
+            workdir="/work/deep",
+            stdout="/out/said",
+            outputs=[{"url": f"{site.files}/said", "path": "/out/said"}],
+        )
+    )
+    assert task["state"] == "COMPLETE", sentences(task)
+    assert (site.files / "said").read_text() == task["logs"][0]["logs"][0]["stdout"] == text
+    missing = site.run(site.task("no-such-command", image=image))
+    assert missing["logs"][0]["logs"][0]["exit_code"] == 127
+    assert "the command 'no-such-command' was not found" in sentences(missing)
+
+
+def test_users_of_images_share_the_tasks_files(site: Site) -> None:
+    image = site.place.user_image
+    if image is None:
+        pytest.skip("a cluster's node holds the image whose user is root only; tests/kube has others")
+    if site.place.shares:
+        site.files.chmod(0o777)
+    write = (
+        "id -u; cat /in/text; echo x >/data/all; chmod 666 /data/all; umask 077; mkdir /data/own; echo own >/data/own/f"
+    )
+    task = site.run(
+        {
+            "inputs": [{"content": "read\n", "path": "/in/text"}],
+            "volumes": ["/vol"],
+            "executors": [
+                {"image": image, "command": ["sh", "-c", f"{write}; echo kept >/vol/kept"], "stderr": "/log/errors"},
+                {"image": site.place.image, "command": ["sh", "-c", "id -u; cat /vol/kept; echo y >>/data/all"]},
+            ],
+            "outputs": [
+                {"url": f"{site.files}/out", "path": "/data", "type": "DIRECTORY"},
+                {"url": f"{site.files}/errors", "path": "/log/errors"},
+            ],
+        }
+    )
+    assert task["state"] == "COMPLETE", sentences(task)
+    first, second = (one["stdout"].split() for one in task["logs"][0]["logs"])
+    assert first[1:] == ["read"]
+    assert second[1:] == ["kept"]
+    assert (first[0], second[0]) == ("1234", "0") or site.place.image == "not-used"
+    assert (site.files / "out/own/f").read_text() == "own\n"
+    assert (site.files / "out/all").read_text() == "x\ny\n"
+    assert (site.files / "errors").read_text() == ""
 
 
 def test_command_is_the_whole_argv_whatever_the_entrypoint(site: Site) -> None:
@@ -37,12 +120,13 @@ def test_an_exit_code_ends_the_task_and_is_told(site: Site, code: int) -> None:
     assert f"executor 0 ended with exit code {code}" in sentences(task)
 
 
-def test_a_signal_is_told_as_such(site: Site) -> None:
+@pytest.mark.parametrize("number", [9, 11, 15])
+def test_a_signal_is_told_as_such(site: Site, number: int) -> None:
     # Not the first process, which the kernel shields where the command itself is process 1.
-    task = site.run(site.shell("sh -c 'kill -9 $$'; exit $?"))
+    task = site.run(site.shell(f"sh -c 'kill -{number} $$'; exit $?"))
     assert task["state"] == "EXECUTOR_ERROR"
-    assert task["logs"][0]["logs"][0]["exit_code"] == 137
-    assert "was ended by signal 9" in sentences(task)
+    assert task["logs"][0]["logs"][0]["exit_code"] == 128 + number
+    assert f"was ended by signal {number}" in sentences(task)
 
 
 def test_a_command_that_does_not_exist_is_named(site: Site) -> None:

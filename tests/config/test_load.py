@@ -251,7 +251,7 @@ def test_a_site_says_how_often_tasks_may_have_executors_tried_again(tmp_path):
 
 
 def test_all_faults_come_at_once_in_the_order_of_the_lines(write):
-    write("tasks:\n  log_bytes: x\nsrever:\n  port: 1\nlocal:\n  engine: docker\n")
+    write("tasks:\n  log_bytes: x\nsrever:\n  port: 1\nlocal:\n  engine: lxc\n")
     found = faults({**HOME, "TESK_SERVER_PORT": "y"})
     assert [one.split(": ")[0] for one in found] == [
         "tesk.yaml:2",

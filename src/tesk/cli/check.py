@@ -146,7 +146,7 @@ async def _engines(config: Config) -> AsyncIterator[Finding]:
 
     works = 0
     with tempfile.TemporaryDirectory(prefix="tesk-check-") as state:
-        for engine in make_engines(LocalOptions(Path(state), config.local.engine)):
+        for engine in make_engines(LocalOptions(Path(state), config.local.engine, network=config.local.network)):
             try:
                 await engine.start()
             except EngineUnavailable as error:

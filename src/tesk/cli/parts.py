@@ -44,7 +44,7 @@ def filer(
 
 def taskmaster(
     plan: PlanFile,
-    engine: Annotated[str, typer.Option(help="What runs executors: auto, podman, sandbox.")] = "auto",
+    engine: Annotated[str, typer.Option(help="What runs executors (local.engine).")] = "auto",
     file_root: FileRoots = None,
 ) -> None:
     """Run one attempt at a plan here, step by step; each report is a line of JSON."""

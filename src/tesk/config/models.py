@@ -213,8 +213,12 @@ class TasksConfig(Section):
 class LocalConfig(Section):
     """The local backend: this machine."""
 
-    engine: Literal["auto", "sandbox", "podman"] = Field(
-        "auto", description="What runs executors: podman, sandbox, or auto: the first that works."
+    engine: Literal["auto", "podman", "docker", "sandbox"] = Field(
+        "auto",
+        description="What runs executors: podman, docker, sandbox, or auto: the first of these that works.",
+    )
+    network: bool = Field(
+        True, description="Whether executors reach a network; false leaves them a loopback interface of their own."
     )
     cpu_cores: Positive | None = Field(
         None, description="Cores that tasks may use together; null takes all of the machine."

@@ -35,26 +35,29 @@ READ_SIZE = 1 << 16
 class LocalOptions:
     """How the local backend works here.
 
-    `state` is the server's state directory. `engine` "auto" takes the first that works of podman and sandbox.
+    `state` is the server's state directory. `engine` "auto" takes the first that works, in the order of `make_engines`.
     `capacity` None, or a field of it None, means what the machine has. `log_bytes` bounds each stream in the report.
-    `hidden` are further directories that sandboxed executors see empty.
+    `hidden` are further directories that sandboxed executors see empty. `network`: whether executors reach a network.
     """
 
     state: Path
-    engine: Literal["auto", "sandbox", "podman"] = "auto"
+    engine: Literal["auto", "podman", "docker", "sandbox"] = "auto"
     capacity: Capacity = field(default_factory=Capacity)
     log_bytes: int = 65536
     hidden: tuple[str, ...] = ()
+    network: bool = True
 
 
 def make_engines(options: LocalOptions) -> list[Engine]:
     """The engines to try, in order."""
+    from tesk.backends.local.docker import Docker
     from tesk.backends.local.podman import Podman
     from tesk.backends.local.sandbox.engine import Sandbox
 
     engines: dict[str, Callable[[], Engine]] = {
-        "podman": lambda: Podman(options.state),
-        "sandbox": lambda: Sandbox(options.state, options.hidden),
+        "podman": lambda: Podman(options.state, network=options.network),
+        "docker": lambda: Docker(options.state, network=options.network),
+        "sandbox": lambda: Sandbox(options.state, options.hidden, network=options.network),
     }
     names = list(engines) if options.engine == "auto" else [options.engine]
     return [engines[one]() for one in names]
@@ -267,5 +270,6 @@ async def _first_that_works(engines: list[Engine]) -> Engine:
             continue
         for one in reasons:
             log.info("engine %s", one)
+        log.info("engine %s runs executors", engine.name)
         return engine
     raise EngineUnavailable("no engine works on this machine; " + "; ".join(reasons))

@@ -35,6 +35,13 @@ class Space:
         """What engine and executor number `index` need beside scratch."""
         return self.path / f"ex-{index:02}"
 
+    def workdir(self, index: int) -> Path:
+        """Where an executor's working directory lies that neither its image nor the plan has.
+
+        In scratch, so that what other users left there is released with the rest.
+        """
+        return self.scratch / f".workdir-{index:02}"
+
     def streams(self, index: int) -> Path:
         """Where the executor's stdout and stderr are kept (tesk.backends.local.streams)."""
         return self.executor(index) / "streams"

@@ -1,252 +1,55 @@
-"""The engine `podman`: one container an executor, through podman's command line."""
+"""The engine `podman`: one container an executor, with root or rootless."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-import shutil
+import re
 from collections.abc import Callable
-from pathlib import Path
 
-from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
-from tesk.backends.local.streams import StreamWriter, redirect_flags
-from tesk.plan.model import Resources
-from tesk.taskmaster.run import now
-from tesk.taskmaster.steps import AttemptLost, StepFailed
+from tesk.backends.local.engine import EngineUnavailable, Job, Space
+from tesk.backends.local.foreground import Ended
+from tesk.backends.local.oci import NOT_EXECUTABLE, PROBE_TIMEOUT, OciEngine, container_file, mount_option
 
-__all__ = ["Podman", "run_arguments"]
-
-PROBE_TIMEOUT = 60.0
-COMMAND_TIMEOUT = 60.0
-REMOVE_INTERVAL = 2.0
-CHUNK = 1 << 16
-PODMAN_FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
+__all__ = ["Podman"]
 
 
-class Podman:
-    """Containers by podman, with root or rootless.
-
-    Args:
-        state: the server's state directory, made part of every container's labels, so that a restarted server finds
-            those that an earlier one left.
-    """
+class Podman(OciEngine):
+    """Containers by podman's command line."""
 
     name = "podman"
-    note: str | None = None
-    owner: tuple[int, int] | None = None
+    prefix = "Error: "
+    remove = ("rm", "-f", "-t", "0")
 
-    def __init__(self, state: Path) -> None:
-        self._label = f"tesk.state={state.resolve()}"
-        self._rootless = os.getuid() != 0
+    async def probe(self) -> None:
+        """The machine's own root as the container's, through an overlay."""
+        code, _, errors = await self.client(
+            *("run", "--rm", "--network=none", "--rootfs", "/:O", "true"), timeout=PROBE_TIMEOUT
+        )
+        if code:
+            raise EngineUnavailable(f"podman is installed and cannot start a container: {self.why(errors)}")
 
-    async def start(self) -> None:
-        """Run a container once, and remove those that an earlier server left."""
-        if shutil.which("podman") is None:
-            raise EngineUnavailable("podman is not installed")
-        # The machine's own root as the container's, through an overlay: proves that containers start, with no image.
-        probe = ("run", "--rm", "--network=none", "--rootfs", "/:O", "true")
-        code, _, errors = await _podman(*probe, timeout=PROBE_TIMEOUT)
-        if code != 0:
-            raise EngineUnavailable(f"podman is installed and cannot start a container: {_sentence(errors)}")
-        await self._remove_leftovers()
-
-    async def stop(self) -> None:
-        """End every container of this server."""
-        await self._remove_leftovers()
-
-    async def execute(self, job: Job, started: Callable[[], None]) -> ExecutorExit:
-        """Run one executor as a container."""
-        run = _Container(job, self._label)
-        return await run.to_end(started)
+    async def run(self, job: Job, started: Callable[[], None], *more: str) -> Ended:
+        """Run the container; a `workdir` that the image lacks is made, as docker and Kubernetes do it."""
+        ended = await super().run(job, started, *more)
+        workdir = job.executor.workdir
+        if workdir is None or not _lacks(workdir, ended):
+            return ended
+        container_file(job).unlink(missing_ok=True)
+        made = job.space.workdir(job.index)
+        made.mkdir()
+        made.chmod(0o1777)
+        for one in job.space.streams(job.index).iterdir():
+            one.unlink()
+        return await super().run(job, lambda: None, *more, mount_option(str(made), workdir, False))
 
     async def release(self, space: Space) -> None:
         """Rootless: give files of the container's other users to the server's."""
-        if self._rootless:
-            await _podman("unshare", "chown", "-R", "0:0", str(space.scratch), timeout=COMMAND_TIMEOUT)
-            await _podman("unshare", "chmod", "-R", "u+rwX", str(space.scratch), timeout=COMMAND_TIMEOUT)
-
-    async def _remove_leftovers(self) -> None:
-        _, found, _ = await _podman("ps", "-aq", "--filter", f"label={self._label}", timeout=COMMAND_TIMEOUT)
-        if names := found.decode().split():
-            await _podman("rm", "-f", "-t", "0", *names, timeout=COMMAND_TIMEOUT)
+        if os.getuid() != 0:
+            await self.client("unshare", "chown", "-R", "0:0", str(space.scratch))
+            await self.client("unshare", "chmod", "-R", "u+rwX", str(space.scratch))
 
 
-def run_arguments(job: Job, label: str) -> list[str]:
-    """The arguments of `podman run` for `job`."""
-    executor = job.executor
-    found = [
-        "run",
-        "--rm",
-        "--pull=missing",
-        f"--name=tesk-{job.name}",
-        f"--label={label}",
-        f"--label=tesk.task={job.key.task}",
-        f"--label=tesk.attempt={job.key.attempt}",
-        f"--cidfile={job.space.executor(job.index) / 'container'}",
-        "--log-driver=none",
-        "--entrypoint=",
-        *_limits(job.plan.resources),
-    ]
-    for source, target, read_only in job.binds():
-        options = "ro" if read_only else "rw"
-        found.append(f"--mount=type=bind,{_field('src', source)},{_field('dst', target)},{options}")
-    found += [f"--env={name}={value}" for name, value in executor.env.items()]
-    if executor.workdir:
-        found.append(f"--workdir={executor.workdir}")
-    if executor.stdin:
-        found.append("--interactive")
-    return [*found, executor.image, *executor.command]
-
-
-def _field(name: str, value: str) -> str:
-    """One field of `--mount`, which podman reads as CSV."""
-    if any(one in value for one in ',"\n'):
-        return '"' + f"{name}={value}".replace('"', '""') + '"'
-    return f"{name}={value}"
-
-
-def _limits(resources: Resources) -> list[str]:
-    found = []
-    if resources.cpu_cores:
-        found.append(f"--cpus={resources.cpu_cores:g}")
-    if resources.ram_bytes:
-        found.append(f"--memory={max(resources.ram_bytes, 6 << 20)}b")  # less than 6 MiB podman refuses
-    return found
-
-
-class _Container:
-    def __init__(self, job: Job, label: str) -> None:
-        self.job = job
-        self.label = label
-        self.fault: str | None = None
-        self.last_errors = bytearray()
-
-    async def to_end(self, started: Callable[[], None]) -> ExecutorExit:
-        start = now()
-        streams = os.open(self.job.space.streams(self.job.index), os.O_RDONLY | os.O_DIRECTORY)
-        with contextlib.ExitStack() as closing:
-            closing.callback(os.close, streams)
-            stdin = self._open(self.job.executor.stdin, os.O_RDONLY, closing)
-            process = await asyncio.create_subprocess_exec(
-                *("podman", *run_arguments(self.job, self.label)),
-                stdin=asyncio.subprocess.DEVNULL if stdin is None else stdin,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,  # a Ctrl-C is for the server
-            )
-            started()
-            try:
-                await self._carry(process, streams, closing)
-                code = await process.wait()
-            except asyncio.CancelledError:
-                await self._remove(process)
-                raise
-        return self._end(code, start)
-
-    async def _carry(self, process: asyncio.subprocess.Process, streams: int, closing: contextlib.ExitStack) -> None:
-        executor = self.job.executor
-        write = redirect_flags(executor.stdout, executor.stderr) | os.O_CREAT | os.O_TRUNC
-        out = self._open(executor.stdout, write, closing)
-        err = self._open(executor.stderr, write, closing)
-        await asyncio.gather(
-            self._pump(process.stdout, StreamWriter(streams, "stdout"), out, executor.stdout),
-            self._pump(process.stderr, StreamWriter(streams, "stderr"), err, executor.stderr, keep=True),
-        )
-
-    def _open(self, path: str | None, flags: int, closing: contextlib.ExitStack) -> int | None:
-        """The file that the container path `path` names; never outside the task's files, whatever links say."""
-        if path is None or path == "/dev/null":
-            return None
-        try:
-            fd = self.job.files.open(path, flags, 0o644)
-        except OSError as error:
-            raise StepFailed(
-                f"executor {self.job.index}: {path} cannot be opened: {error.strerror or error}"
-            ) from error
-        closing.callback(os.close, fd)
-        return fd
-
-    async def _pump(
-        self,
-        source: asyncio.StreamReader | None,
-        log: StreamWriter,
-        target: int | None,
-        path: str | None,
-        *,
-        keep: bool = False,
-    ) -> None:
-        assert source is not None
-        with contextlib.closing(log):
-            while data := await source.read(CHUNK):
-                if keep:
-                    self.last_errors = (self.last_errors + data)[-CHUNK:]
-                with contextlib.suppress(OSError):  # a full disk: the log ends, the task's own file decides
-                    log.write(data)
-                if target is None or self.fault:
-                    continue
-                try:
-                    view = memoryview(data)
-                    while view:
-                        view = view[os.write(target, view) :]
-                except OSError as error:
-                    self.fault = f"executor {self.job.index}: {path} could not be written: {error.strerror}"
-
-    async def _remove(self, process: asyncio.subprocess.Process) -> None:
-        """End the container, also one that podman is only about to create."""
-        name = f"tesk-{self.job.name}"
-        for _ in range(3):
-            await _podman("rm", "-f", "-t", "0", name, timeout=COMMAND_TIMEOUT)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REMOVE_INTERVAL):
-                    await process.wait()
-                return
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()  # it may be pulling an image still
-
-    def _end(self, code: int, start: str) -> ExecutorExit:
-        created = (self.job.space.executor(self.job.index) / "container").exists()
-        if self.fault:
-            raise StepFailed(self.fault)
-        if code == PODMAN_FAILED and not created:
-            image = self.job.executor.image
-            raise StepFailed(
-                f"executor {self.job.index}: no container of image '{image}' could be made: "
-                f"{_sentence(bytes(self.last_errors))}"
-            )
-        if code < 0:
-            raise AttemptLost(f"podman itself was ended by signal {-code}")
-        problem = None
-        if code in (NOT_EXECUTABLE, NOT_FOUND) and self.last_errors.startswith(b"Error: "):
-            command = self.job.executor.command[0]
-            how = "was not found" if code == NOT_FOUND else "cannot be executed"
-            problem = f"the command '{command}' {how} in image '{self.job.executor.image}'"
-        return ExecutorExit(code, start, now(), problem)
-
-
-async def _podman(*arguments: str, timeout: float) -> tuple[int, bytes, bytes]:
-    """(exit code, stdout, stderr) of one podman command."""
-    process = await asyncio.create_subprocess_exec(
-        *("podman", *arguments),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        async with asyncio.timeout(timeout):
-            out, err = await process.communicate()
-    except (TimeoutError, asyncio.CancelledError) as cause:
-        process.kill()
-        await process.wait()
-        if isinstance(cause, asyncio.CancelledError):
-            raise
-        return -1, b"", f"Error: 'podman {arguments[0]}' did not answer within {timeout:.0f} s".encode()
-    return process.returncode or 0, out, err
-
-
-def _sentence(errors: bytes) -> str:
-    """What podman says last."""
-    lines = [line for line in errors.decode("utf-8", "replace").splitlines() if line.strip()]
-    told = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
-    return (told or lines or ["it said nothing"])[-1]
+def _lacks(workdir: str, ended: Ended) -> bool:
+    """Whether podman, and nothing else, said that the image has no `workdir`: then the command has not run."""
+    sentence = f'Error: workdir "{re.escape(workdir)}" does not exist on container [0-9a-f]+\n'.encode()
+    return ended.code == NOT_EXECUTABLE and ended.silent and re.fullmatch(sentence, ended.said_first) is not None

@@ -33,6 +33,7 @@ class Sandbox:
     Args:
         state: the server's state directory; hidden from executors, and used for mount points.
         hidden: further directories that executors see empty.
+        network: whether executors see the machine's network, or nothing but a loopback interface of their own.
     """
 
     name = "sandbox"
@@ -41,9 +42,10 @@ class Sandbox:
         "install podman to use images"
     )
 
-    def __init__(self, state: Path, hidden: tuple[str, ...] = ()) -> None:
+    def __init__(self, state: Path, hidden: tuple[str, ...] = (), *, network: bool = True) -> None:
         self._state = state
         self._hidden = ("/home", "/root", "/etc/tesk", str(Path.home()), str(state), *hidden)
+        self._network = network
         self._gone: dict[str, asyncio.Event] = {}
         self._broken: str | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -56,7 +58,12 @@ class Sandbox:
             raise EngineUnavailable("the sandbox needs Linux; on this system install podman")
         space = self._state / "sandbox"
         space.mkdir(parents=True, exist_ok=True)
-        settings = {"space": str(space.resolve()), "hidden": self._hidden, "identity": self.owner}
+        settings = {
+            "space": str(space.resolve()),
+            "hidden": self._hidden,
+            "identity": self.owner,
+            "network": self._network,
+        }
         ours, theirs = socket.socketpair()
         with theirs:
             try:

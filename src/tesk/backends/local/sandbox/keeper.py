@@ -5,7 +5,8 @@ namespace (and, for an ordinary user, root of a user namespace), so the kernel e
 they did; it ends itself when the server's end of the socket closes, also by kill -9. It imports next to nothing: it
 forks once an executor, and what it holds in memory is what each of them costs.
 
-Messages to it:   first the settings {"space", "hidden", "identity"}; then {"id", "run": {...}}, {"id", "kill": true}
+Messages to it:   first the settings {"space", "hidden", "identity", "network"};
+                  then {"id", "run": {...}}, {"id", "kill": true}
 Messages from it: {"ready": true} or {"failed": sentence}; {"id", "gone": true} when no process of `id` is left.
 How the executor ended stands in the file `run["end"]`, written before; without it the executor was killed.
 """
@@ -148,7 +149,8 @@ class _Keeper:
         except OSError:
             pid = -1
         if pid == 0:
-            launch(run, base=self.base, root=self.root, identity=self.settings["identity"])
+            settings = self.settings
+            launch(run, base=self.base, root=self.root, identity=settings["identity"], network=settings["network"])
         kernel.setns(self.namespace, kernel.CLONE_NEWPID)
         if pid > 0:
             self.running[pid] = key

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import platform
+import socket
+import struct
 
 __all__ = [
     "CLONE_NEWIPC",
+    "CLONE_NEWNET",
     "CLONE_NEWNS",
     "CLONE_NEWPID",
     "CLONE_NEWUSER",
     "bind",
     "detach",
     "drop_capabilities",
+    "loopback_up",
     "make_private",
     "mount",
     "no_new_privileges",
@@ -29,6 +34,7 @@ CLONE_NEWNS = 0x00020000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
 
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -44,6 +50,9 @@ AT_FDCWD = -100
 AT_RECURSIVE = 0x8000
 MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_NOSUID = 0x2
+
+SIOCSIFFLAGS = 0x8914
+IFF_UP = 0x1
 
 PR_SET_DUMPABLE = 4
 PR_SET_NO_NEW_PRIVS = 38
@@ -152,6 +161,12 @@ def pivot_root(new_root: str) -> None:
     _check(_libc.syscall(number, b".", b"."), "pivot_root")
     detach(".")
     os.chdir("/")
+
+
+def loopback_up() -> None:
+    """Make `lo` usable in a network namespace that was just made: netdevice(7)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
 
 
 def no_new_privileges() -> None:

@@ -26,15 +26,15 @@ PIPE_CHUNKS = 16  # of CHUNK bytes: what a pipe can hold, with room
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 
 
-def launch(run: dict[str, Any], *, base: str, root: str, identity: list[int] | None) -> NoReturn:
+def launch(run: dict[str, Any], *, base: str, root: str, identity: list[int] | None, network: bool) -> NoReturn:
     """Run one executor to its end and exit; called in a new process 1.
 
-    `identity` is the (user, group) the command runs as, or None to keep ours.
+    `identity` is the (user, group) the command runs as, or None to keep ours. `network`: it sees ours.
     """
     end_file = -1
     try:
         end_file = os.open(run["end"], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        end = _Launch(run, base, root, identity).run()
+        end = _Launch(run, base, root, identity, network).run()
     except BaseException as error:  # noqa: BLE001 - the server must hear of whatever it was
         end = {"problem": f"the sandbox could not start it: {error}"}
     os.write(end_file, json.dumps(end).encode())
@@ -42,11 +42,16 @@ def launch(run: dict[str, Any], *, base: str, root: str, identity: list[int] | N
 
 
 class _Launch:
-    def __init__(self, run: dict[str, Any], base: str, new_root: str, identity: list[int] | None) -> None:
+    def __init__(
+        self, run: dict[str, Any], base: str, new_root: str, identity: list[int] | None, network: bool
+    ) -> None:
         self.run_ = run
         self.streams = os.open(run["streams"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._become_clean()
         kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
+        if not network:
+            kernel.unshare(kernel.CLONE_NEWNET)
+            kernel.loopback_up()
         binds = [(source, target, read_only) for source, target, read_only in run["binds"]]
         root.assemble(base, new_root, binds, run["private"], run["workdir"])
         if identity is not None:

@@ -1,19 +1,23 @@
-"""podman's command line; what containers do is in tests/behaviour."""
+"""The command line of podman and docker; what containers do is in tests/behaviour."""
 
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 from tesk.backends.base import AttemptKey
 from tesk.backends.local.engine import Job, Space
-from tesk.backends.local.podman import run_arguments
+from tesk.backends.local.oci import run_arguments
 from tesk.plan.model import ExecutorPlan, Mount, Plan, Resources
 
 
-def arguments(executor: ExecutorPlan, *mounts: Mount, resources: Resources | None = None) -> list[str]:
+def arguments(
+    executor: ExecutorPlan, *mounts: Mount, resources: Resources | None = None, network: bool = True
+) -> list[str]:
     plan = Plan(executors=(executor,), mounts=mounts, resources=resources or Resources())
-    return run_arguments(Job(AttemptKey("task-x", 2), 0, plan, Space(Path("/state/attempts/a"))), "tesk.state=/state")
+    job = Job(AttemptKey("task-x", 2), 0, plan, Space(Path("/state/attempts/a")))
+    return run_arguments(job, "tesk.state=/state", network=network)
 
 
 def test_command_follows_the_image_word_by_word() -> None:
@@ -34,8 +38,8 @@ def test_mounts_survive_the_commas_and_quotes_of_paths() -> None:
     made = arguments(ExecutorPlan("img", ("true",)), Mount('/da,ta/"x"'), Mount("/etc/one", "FILE", True))
     mounts = [next(csv.reader([one.removeprefix("--mount=")])) for one in made if one.startswith("--mount=")]
     assert mounts == [
-        ["type=bind", 'src=/state/attempts/a/scratch/da,ta/"x"', 'dst=/da,ta/"x"', "rw"],
-        ["type=bind", "src=/state/attempts/a/scratch/etc/one", "dst=/etc/one", "ro"],
+        ["type=bind", 'source=/state/attempts/a/scratch/da,ta/"x"', 'destination=/da,ta/"x"'],
+        ["type=bind", "source=/state/attempts/a/scratch/etc/one", "destination=/etc/one", "ro"],
     ]
 
 
@@ -48,4 +52,15 @@ def test_limits_are_the_declared_ones() -> None:
 
 def test_environment_workdir_and_stdin_are_passed_on() -> None:
     made = arguments(ExecutorPlan("img", ("cat",), workdir="/w", stdin="/data/in", env={"A": "b=c\nd"}))
-    assert {"--env=A=b=c\nd", "--workdir=/w", "--interactive"} <= set(made)
+    assert {"--workdir=/w", "--interactive"} <= set(made)
+    assert made[made.index("--env") + 1] == "A=b=c\nd"
+
+
+def test_more_cores_than_the_machine_has_are_asked_as_all_it_has() -> None:
+    for asked, given in ((4096.0, float(os.cpu_count() or 1)), (0.001, 0.01)):
+        assert f"--cpus={given:g}" in arguments(ExecutorPlan("img", ("true",)), resources=Resources(cpu_cores=asked))
+
+
+def test_the_network_is_the_sites_to_give() -> None:
+    assert "--network=none" in arguments(ExecutorPlan("img", ("true",)), network=False)
+    assert not any(one.startswith("--network") for one in arguments(ExecutorPlan("img", ("true",))))

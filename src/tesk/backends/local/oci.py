@@ -1,0 +1,201 @@
+"""What podman and docker have in common: one container an executor, by a command line that both understand."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+
+from tesk.backends.local.client import call, last_words
+from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
+from tesk.backends.local.foreground import Ended, Foreground
+from tesk.plan.model import Resources
+from tesk.taskmaster.steps import AttemptLost, StepFailed
+
+__all__ = [
+    "COMMAND_TIMEOUT",
+    "NOT_EXECUTABLE",
+    "PROBE_TIMEOUT",
+    "OciEngine",
+    "container_file",
+    "mount_option",
+    "run_arguments",
+]
+
+PROBE_TIMEOUT = 60.0
+COMMAND_TIMEOUT = 60.0
+PULL_TIMEOUT = 6 * 3600.0
+KNOWN_IMAGES = 1000
+CLIENT_FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
+LEAST_CORES = 0.01
+LEAST_MEMORY = 6 << 20  # less is refused by both
+
+
+class OciEngine(ABC):
+    """Containers by a client program that is used as podman's is.
+
+    Args:
+        state: the server's state directory, made part of every container's labels, so that a restarted server finds
+            those that an earlier one left.
+        network: whether executors reach a network.
+    """
+
+    name: str
+    note: str | None = None
+    owner: tuple[int, int] | None = None
+    prefix: str
+    """How the client begins a line that says why it failed."""
+    lost: tuple[bytes, ...] = ()
+    """What the client says when it loses a container that ran, with exit code 125."""
+    remove: tuple[str, ...] = ("rm", "-f")
+
+    def __init__(self, state: Path, *, network: bool = True) -> None:
+        self.state = state.resolve()
+        self.label = f"tesk.state={self.state}"
+        self._network = network
+        self._images: set[str] = set()
+        self._pulls: dict[str, asyncio.Lock] = {}
+
+    @abstractmethod
+    async def probe(self) -> None:
+        """Run a container once, without an image of a registry. Raises EngineUnavailable."""
+
+    @abstractmethod
+    async def release(self, space: Space) -> None:
+        """Make what executors left in scratch removable by the server's user."""
+
+    async def start(self) -> None:
+        """Run a container once, and remove those that an earlier server left."""
+        if shutil.which(self.name) is None:
+            raise EngineUnavailable(f"{self.name} is not installed")
+        await self.probe()
+        if said := await self._remove_leftovers():
+            raise EngineUnavailable(f"containers of an earlier server may run still: {said}")
+
+    async def stop(self) -> None:
+        """End every container of this server; the next start finds what could not be ended."""
+        await self._remove_leftovers()
+
+    async def execute(self, job: Job, started: Callable[[], None]) -> ExecutorExit:
+        """Run one executor as a container."""
+        await self._need(job)
+        return self._exit(job, await self.run(job, started))
+
+    async def run(self, job: Job, started: Callable[[], None], *more: str) -> Ended:
+        """Run the container, with `more` options, to its end."""
+        command = (self.name, *run_arguments(job, self.label, *more, network=self._network))
+        run = Foreground(job, command, lambda: self.client(*self.remove, f"tesk-{job.name}"))
+        return await run.to_end(lambda _: started())
+
+    async def client(self, *arguments: str, timeout: float = COMMAND_TIMEOUT) -> tuple[int, bytes, bytes]:
+        """(exit code, stdout, stderr) of one command of the client."""
+        return await call(self.name, *arguments, timeout=timeout)
+
+    def why(self, errors: bytes) -> str:
+        """What the client says last of why it failed."""
+        return last_words(errors, self.prefix)
+
+    async def _remove_leftovers(self) -> str | None:
+        """Why containers of this state directory may be left; None where none is."""
+        code, found, errors = await self.client("ps", "-aq", "--filter", f"label={self.label}")
+        if code == 0 and (names := found.decode().split()):
+            code, _, errors = await self.client(*self.remove, *names)
+        return self.why(errors) if code else None
+
+    async def _need(self, job: Job) -> None:
+        """Have the image here before the container is made: what a pull tells is not the executor's stderr."""
+        image = job.executor.image
+        if image in self._images:
+            return
+        async with self._pulls.setdefault(image, asyncio.Lock()):
+            code, _, _ = await self.client("image", "inspect", "--format={{.Id}}", image)
+            if code:
+                code, _, errors = await self.client("pull", "--quiet", image, timeout=PULL_TIMEOUT)
+                if code:
+                    raise StepFailed(_no_container(job, self.why(errors)))
+        self._pulls.pop(image, None)
+        if len(self._images) >= KNOWN_IMAGES:
+            self._images.clear()
+        self._images.add(image)
+
+    def _exit(self, job: Job, ended: Ended) -> ExecutorExit:
+        if ended.code < 0:
+            raise AttemptLost(f"{self.name} itself was ended by signal {-ended.code}")
+        # What a command itself may say looks the same, but for the words below: then it is believed.
+        failed = ended.silent and ended.said_first.startswith(self.prefix.encode())
+        problem = ended.problem
+        if ended.code == CLIENT_FAILED:
+            if any(one in ended.said_last for one in self.lost):
+                raise AttemptLost(f"{self.name} lost the container: {self.why(ended.said_last)}")
+            if failed or not container_file(job).exists():
+                self._images.discard(job.executor.image)
+                raise StepFailed(_no_container(job, self.why(ended.said_last)))
+        elif ended.code in (NOT_EXECUTABLE, NOT_FOUND) and failed and b"OCI " in ended.said_first:
+            how = "was not found" if ended.code == NOT_FOUND else "cannot be executed"
+            problem = f"the command '{job.executor.command[0]}' {how} in image '{job.executor.image}'"
+        return ExecutorExit(ended.code, ended.start_time, ended.end_time, problem)
+
+
+def container_file(job: Job) -> Path:
+    """Where the container's id is written once it is made."""
+    return job.space.executor(job.index) / "container"
+
+
+def _no_container(job: Job, why: str) -> str:
+    return f"executor {job.index}: no container of image '{job.executor.image}' could be made: {why}"
+
+
+def run_arguments(job: Job, label: str, *more: str, network: bool = True) -> list[str]:
+    """The arguments of `podman run` and `docker run` for `job`, with `more` options."""
+    executor = job.executor
+    found = [
+        "run",
+        "--rm",
+        "--pull=missing",
+        f"--name=tesk-{job.name}",
+        f"--label={label}",
+        f"--label=tesk.task={job.key.task}",
+        f"--label=tesk.attempt={job.key.attempt}",
+        f"--cidfile={container_file(job)}",
+        "--log-driver=none",
+        "--entrypoint=",  # with either, what follows the image is the whole argv then
+        *_limits(job.plan.resources),
+        *more,
+    ]
+    if not network:
+        found.append("--network=none")
+    found += [mount_option(*one) for one in job.binds()]
+    for name, value in executor.env.items():
+        found += ["--env", f"{name}={value}"]  # two words, so that a value may be as long as Linux lets it
+    if executor.workdir:
+        found.append(f"--workdir={executor.workdir}")
+    if executor.stdin:
+        found.append("--interactive")
+    return [*found, executor.image, *executor.command]
+
+
+def mount_option(source: str, target: str, read_only: bool) -> str:
+    """`--mount` for a file or directory of the machine, as podman and docker read it."""
+    fields = ["type=bind", _field("source", source), _field("destination", target)]
+    return f"--mount={','.join([*fields, 'ro'] if read_only else fields)}"
+
+
+def _field(name: str, value: str) -> str:
+    """One field of `--mount`, which is read as CSV."""
+    if any(one in value for one in ',"\n'):
+        return '"' + f"{name}={value}".replace('"', '""') + '"'
+    return f"{name}={value}"
+
+
+def _limits(resources: Resources) -> list[str]:
+    found = []
+    if resources.cpu_cores:
+        # docker refuses more than the machine has, the kernel less than a hundredth of a core
+        cores = max(LEAST_CORES, min(resources.cpu_cores, float(os.cpu_count() or 1)))
+        found.append(f"--cpus={cores:g}")
+    if resources.ram_bytes:
+        found.append(f"--memory={max(resources.ram_bytes, LEAST_MEMORY)}b")
+    return found
