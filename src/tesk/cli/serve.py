@@ -29,7 +29,7 @@ def serve(
         typer.Option(help="Directory below which tasks may name files; may be given again (storage.file_roots)."),
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="What runs executors: auto, podman, docker, sandbox (local.engine).")
+        str | None, typer.Option(help="What runs executors: auto, podman, docker, apptainer, sandbox (local.engine).")
     ] = None,
     allow_unauthenticated: Annotated[
         bool,

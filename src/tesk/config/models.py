@@ -213,9 +213,9 @@ class TasksConfig(Section):
 class LocalConfig(Section):
     """The local backend: this machine."""
 
-    engine: Literal["auto", "podman", "docker", "sandbox"] = Field(
+    engine: Literal["auto", "podman", "docker", "apptainer", "sandbox"] = Field(
         "auto",
-        description="What runs executors: podman, docker, sandbox, or auto: the first of these that works.",
+        description="What runs executors: podman, docker, apptainer, sandbox, or auto: the first of these that works.",
     )
     network: bool = Field(
         True, description="Whether executors reach a network; false leaves them a loopback interface of their own."

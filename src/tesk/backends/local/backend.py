@@ -41,7 +41,7 @@ class LocalOptions:
     """
 
     state: Path
-    engine: Literal["auto", "podman", "docker", "sandbox"] = "auto"
+    engine: Literal["auto", "podman", "docker", "apptainer", "sandbox"] = "auto"
     capacity: Capacity = field(default_factory=Capacity)
     log_bytes: int = 65536
     hidden: tuple[str, ...] = ()
@@ -50,6 +50,7 @@ class LocalOptions:
 
 def make_engines(options: LocalOptions) -> list[Engine]:
     """The engines to try, in order."""
+    from tesk.backends.local.apptainer import Apptainer
     from tesk.backends.local.docker import Docker
     from tesk.backends.local.podman import Podman
     from tesk.backends.local.sandbox.engine import Sandbox
@@ -57,6 +58,7 @@ def make_engines(options: LocalOptions) -> list[Engine]:
     engines: dict[str, Callable[[], Engine]] = {
         "podman": lambda: Podman(options.state, network=options.network),
         "docker": lambda: Docker(options.state, network=options.network),
+        "apptainer": lambda: Apptainer(options.state, network=options.network),
         "sandbox": lambda: Sandbox(options.state, options.hidden, network=options.network),
     }
     names = list(engines) if options.engine == "auto" else [options.engine]

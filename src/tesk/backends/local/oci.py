@@ -178,7 +178,7 @@ def run_arguments(job: Job, label: str, *more: str, network: bool = True) -> lis
 
 
 def mount_option(source: str, target: str, read_only: bool) -> str:
-    """`--mount` for a file or directory of the machine, as podman and docker read it."""
+    """`--mount` for a file or directory of the machine, as podman, docker and apptainer read it."""
     fields = ["type=bind", _field("source", source), _field("destination", target)]
     return f"--mount={','.join([*fields, 'ro'] if read_only else fields)}"
 

@@ -1,0 +1,177 @@
+"""The engine `apptainer`: one container an executor, as the server's own user and without a daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tesk.backends.local.client import call, last_words
+from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
+from tesk.backends.local.foreground import Ended, Foreground
+from tesk.backends.local.oci import PROBE_TIMEOUT, mount_option
+from tesk.plan.model import Resources
+from tesk.taskmaster.steps import AttemptLost, StepFailed
+
+__all__ = ["Apptainer", "client_environment", "run_arguments"]
+
+APPTAINER_FAILED, NOT_FOUND = 255, 127
+FATAL = "FATAL:"
+CONTAINED = ("--silent", "exec", "--containall", "--no-home", "--no-umask", "--no-eval", "--writable-tmpfs")
+OFFLINE = ("--net", "--network=none")
+PASSED = ("APPTAINERENV_", "SINGULARITYENV_")
+"""What a variable's name begins with that apptainer gives to containers, without it."""
+
+PROGRAMS = ("/usr", "/bin", "/lib", "/lib64")
+PROBED_LIMITS = Resources(cpu_cores=0.5, ram_bytes=64 << 20)
+
+
+class Apptainer:
+    """Containers by apptainer's command line, version 1.1 or newer.
+
+    Args:
+        state: the server's state directory, where what runs is noted, so that a restarted server can end it.
+        network: whether executors reach a network.
+    """
+
+    name = "apptainer"
+    note: str | None = None
+    owner: tuple[int, int] | None = None
+
+    def __init__(self, state: Path, *, network: bool = True) -> None:
+        self._state = state.resolve()
+        self._network = network
+        self._limits = True
+
+    async def start(self) -> None:
+        """Run a container once, and end those that an earlier server left."""
+        if shutil.which(self.name) is None:
+            raise EngineUnavailable("apptainer is not installed")
+        said = await self._probe(PROBED_LIMITS)
+        if said is not None:
+            self._limits = False  # needs control groups that this user may divide
+            said = await self._probe(Resources())
+        if said is not None:
+            raise EngineUnavailable(f"apptainer is installed and cannot start a container: {said}")
+        for one in self._state.glob("attempts/*/ex-*/process"):
+            _end_left(one)
+
+    async def stop(self) -> None:
+        """Nothing: what runs ends with its attempt."""
+
+    async def execute(self, job: Job, started: Callable[[], None]) -> ExecutorExit:
+        """Run one executor as a container."""
+        here = job.space.executor(job.index)
+        private = here / "private"
+        private.mkdir()
+        leader: list[int] = []
+
+        def begun(process: int) -> None:
+            leader.append(process)
+            (here / "process").write_text(f"{process} {_start_of(process)}")
+            started()
+
+        async def remove() -> None:
+            for process in leader:
+                _kill(process)
+
+        arguments = run_arguments(job, private, network=self._network, limits=self._limits, root=os.getuid() == 0)
+        environment = client_environment(os.environ, job.executor.env)
+        ended = await Foreground(job, (self.name, *arguments), remove, environment).to_end(begun)
+        return _exit(job, ended)
+
+    async def release(self, space: Space) -> None:
+        """Nothing: executors run as the server's user."""
+
+    async def _probe(self, limits: Resources) -> str | None:
+        """Why no container runs the machine's own `true`, with no image; None where one does."""
+        root = self._state / "apptainer-probe"
+        for name in ("dev", "etc", "proc", "root", "sys", "tmp", "var/tmp", *(one[1:] for one in PROGRAMS)):
+            (root / name).mkdir(parents=True, exist_ok=True)
+        try:
+            mounts = [mount_option(one, one, True) for one in PROGRAMS if os.path.isdir(one)]
+            command = (*CONTAINED, *_limits(limits), *(() if self._network else OFFLINE), *mounts, str(root), "true")
+            code, _, errors = await call(self.name, *command, timeout=PROBE_TIMEOUT)
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
+        return _why(errors) if code else None
+
+
+def run_arguments(job: Job, private: Path, *, network: bool, limits: bool, root: bool) -> list[str]:
+    """The arguments of `apptainer` for `job`.
+
+    `private` is an empty directory, where /tmp and /var/tmp get their space. `limits`: the declared resources are
+    enforced. `root`: the server is root, whose rights the container is not to have.
+    """
+    executor = job.executor
+    found = [*CONTAINED, f"--workdir={private}"]
+    if root:
+        found.append("--no-privs")
+    if limits:
+        found += _limits(job.plan.resources)
+    if not network:
+        found += OFFLINE
+    found += [mount_option(*one) for one in job.binds()]
+    found.append(f"--pwd={executor.workdir or '/'}")
+    return [*found, f"docker://{executor.image}", *executor.command]
+
+
+def client_environment(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """The client's environment: the server's `own`, and what is `given` to the executor, which no shell reads.
+
+    `--env` would take a comma for the end of a variable, `--env-file` is a shell script.
+    """
+    kept = {name: value for name, value in own.items() if not name.startswith(PASSED)}
+    return kept | {f"{PASSED[0]}{name}": value for name, value in given.items()}
+
+
+def _limits(resources: Resources) -> list[str]:
+    found = []
+    if resources.cpu_cores:
+        found.append(f"--cpus={resources.cpu_cores:g}")
+    if resources.ram_bytes:
+        found.append(f"--memory={resources.ram_bytes}")
+    return found
+
+
+def _exit(job: Job, ended: Ended) -> ExecutorExit:
+    if ended.code < 0:
+        raise AttemptLost(f"apptainer itself was ended by signal {-ended.code}")
+    code, problem = ended.code, ended.problem
+    if code == APPTAINER_FAILED and ended.silent and ended.said_first.startswith(FATAL.encode()):
+        image = job.executor.image
+        if b"executable file not found" not in ended.said_first:
+            raise StepFailed(
+                f"executor {job.index}: no container of image '{image}' could be made: {_why(ended.said_last)}"
+            )
+        code = NOT_FOUND
+        problem = f"the command '{job.executor.command[0]}' was not found in image '{image}'"
+    return ExecutorExit(code, ended.start_time, ended.end_time, problem)
+
+
+def _why(errors: bytes) -> str:
+    return last_words(errors, FATAL).strip()
+
+
+def _end_left(note: Path) -> None:
+    """End the processes that `note` tells of, unless their number is another process's by now."""
+    with contextlib.suppress(OSError, ValueError):
+        process, start = note.read_text().split()
+        if _start_of(int(process)) == start:
+            _kill(int(process))
+
+
+def _kill(leader: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def _start_of(process: int) -> str:
+    """When it began, in the kernel's ticks since the machine's start: proc(5), field 22 of stat; "" if it is gone."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
