@@ -74,7 +74,7 @@ def test_check_says_what_works_and_touches_nothing(call: Call, tmp_path: Path) -
     result = call("check", "--json")
     found = findings(result.out)
     assert result.code == 0
-    assert {status for status, _ in found.values()} == {"ok"}
+    assert {status for what, (status, _) in found.items() if not what.startswith("engine ")} == {"ok"}
     assert found["engine sandbox"][1] == "works; runs tasks here"
     assert found["state directory"][1] == f"{state} (will be made)"
     assert found["capacity"][1].startswith("1.5 cores, ")
@@ -103,6 +103,31 @@ def test_check_fails_with_what_to_do(call: Call, tmp_path: Path) -> None:
     assert failed >= {"state directory", "store", "storage", "address"}
     assert "set state_directory to another" in found["state directory"][1]
     assert "server.port" in found["address"][1]
+
+
+def test_check_tries_every_engine_and_fails_where_the_chosen_one_does_not_work(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody-listens")
+    settings = {"state_directory": str(tmp_path / "state"), "server": {"port": 0}, "local": {"engine": "docker"}}
+    (tmp_path / "tesk.yaml").write_text(yaml.safe_dump(settings))
+    result = call("check", "--json")
+    found = findings(result.out)
+    assert result.code == 1
+    assert {"engine podman", "engine docker", "engine apptainer", "engine sandbox"} <= set(found)
+    assert found["engine docker"][0] == "no"
+    assert not [one for one in found.values() if "runs tasks here" in one[1]]
+    said = "local.engine asks for docker, which does not work; do what one of the lines above says"
+    assert found["engines"] == ("fail", said)
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_check_tells_that_tasks_have_no_network(call: Call, tmp_path: Path) -> None:
+    local = {"engine": "sandbox", "network": False}
+    settings = {"state_directory": str(tmp_path / "state"), "server": {"port": 0}, "local": local}
+    (tmp_path / "tesk.yaml").write_text(yaml.safe_dump(settings))
+    found = findings(call("check", "--json").out)
+    assert found["engine sandbox"][1] == "works; runs tasks here, without a network (local.network)"
 
 
 @pytest.mark.usefixtures("sandbox")

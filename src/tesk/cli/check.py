@@ -138,26 +138,32 @@ async def _kubernetes(config: Config) -> AsyncIterator[Finding]:
 
 
 async def _engines(config: Config) -> AsyncIterator[Finding]:
-    """Each engine, tried in a directory of its own: a server that runs here is left alone."""
+    """Each engine, also where the site has chosen one, tried in a directory of its own.
+
+    A server that runs here is left alone.
+    """
     import tempfile
 
     from tesk.backends.local.backend import LocalOptions, make_engines
     from tesk.backends.local.engine import EngineUnavailable
 
-    works = 0
+    asked, found = config.local.engine, False
+    runs = "works; runs tasks here" + ("" if config.local.network else ", without a network (local.network)")
     with tempfile.TemporaryDirectory(prefix="tesk-check-") as state:
-        for engine in make_engines(LocalOptions(Path(state), config.local.engine, network=config.local.network)):
+        for engine in make_engines(LocalOptions(Path(state), network=config.local.network)):
+            what = f"engine {engine.name}"
             try:
                 await engine.start()
             except EngineUnavailable as error:
-                yield Finding(f"engine {engine.name}", "no", str(error))
+                yield Finding(what, "no", str(error))
                 continue
             await engine.stop()
-            chosen = "" if works else "; runs tasks here"
-            yield Finding(f"engine {engine.name}", "ok", f"works{chosen}")
-            works += 1
-    if not works:
-        yield Finding("engines", "fail", "none works; do what one of the lines above says")
+            chosen = not found and asked in ("auto", engine.name)
+            found = found or chosen
+            yield Finding(what, "ok", runs if chosen else "works")
+    if not found:
+        which = "none works" if asked == "auto" else f"local.engine asks for {asked}, which does not work"
+        yield Finding("engines", "fail", f"{which}; do what one of the lines above says")
 
 
 def _storage(config: Config) -> Iterator[Finding]:
