@@ -16,6 +16,7 @@ from bench.followers import followers
 from bench.growth import growth
 from bench.local import no_op_tasks
 from bench.pod import taskmaster_start
+from bench.podman import podman_tasks
 from bench.process import help_time, serve_ready
 from bench.queue import queued_tasks
 
@@ -27,6 +28,7 @@ def benchmarks(only: str) -> dict[str, Callable[[], list[Figure]]]:
         "serve": serve_ready,
         "tasks": no_op_tasks,
         "queue": queued_tasks,
+        "podman": podman_tasks,
         "taskmaster": taskmaster_start,
         "api": partial(api_rates, only),
         "filters": partial(filters, only),

@@ -14,20 +14,19 @@ import httpx
 from bench.figures import Figure
 from bench.server import Server
 
-__all__ = ["no_op_tasks"]
+__all__ = ["no_op_round", "no_op_tasks"]
 
 TASKS = 400
 ROUNDS = 3
 POLL_SECONDS = 0.05
-TASK = {"executors": [{"image": "none", "command": ["true"]}]}
 
 
 def no_op_tasks() -> list[Figure]:
     """Tasks a second from the first POST until the last is COMPLETE; with what bare processes reach beside it."""
     with tempfile.TemporaryDirectory() as directory, Server(Path(directory), TESK_SERVER_ACCESS_LOG="false") as server:
-        asyncio.run(_round(server.url, 50))
+        asyncio.run(no_op_round(server.url, 50))
         before, start = server.cpu_seconds(), time.perf_counter()
-        rates = [asyncio.run(_round(server.url, TASKS)) for _ in range(ROUNDS)]
+        rates = [asyncio.run(no_op_round(server.url, TASKS)) for _ in range(ROUNDS)]
         cpu = (server.cpu_seconds() - before) / (TASKS * ROUNDS)
         share = (server.cpu_seconds() - before) / (time.perf_counter() - start)
         memory = server.rss()
@@ -40,14 +39,15 @@ def no_op_tasks() -> list[Figure]:
     ]
 
 
-async def _round(url: str, count: int) -> float:
+async def no_op_round(url: str, count: int, image: str = "none") -> float:
     """Tasks a second of `count` tasks."""
+    task = {"executors": [{"image": image, "command": ["true"]}]}
     limits = httpx.Limits(max_connections=8)
     async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60) as client:
         start = time.perf_counter()
         ids = [
             answer.json()["id"]
-            for answer in await asyncio.gather(*[client.post("/ga4gh/tes/v1/tasks", json=TASK) for _ in range(count)])
+            for answer in await asyncio.gather(*[client.post("/ga4gh/tes/v1/tasks", json=task) for _ in range(count)])
         ]
         waiting = set(ids)
         while waiting:
