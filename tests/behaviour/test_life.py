@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from tests.behaviour.sites import Place, Site, sentences
 pytestmark = pytest.mark.slow
 
 NewSite = Callable[..., Site]
+
+MINE = os.getpid()
+"""Part of each sleep: processes beside this one run the same tests, on other backends."""
 
 
 def need_admission(place: Place) -> None:
@@ -36,14 +40,14 @@ def until(what: Callable[[], object], seconds: float = 60.0) -> None:
 
 
 def test_cancel_while_running_leaves_nothing(site: Site) -> None:
-    task_id = site.create(site.shell("trap '' TERM; (sleep 98211 &); echo started; sleep 98211"))
-    until(lambda: running("98211"))
+    task_id = site.create(site.shell(f"trap '' TERM; (sleep 98211.{MINE} &); echo started; sleep 98211.{MINE}"))
+    until(lambda: running(f"98211.{MINE}"))
     with site.client as client:
         client.cancel(task_id)
         client.cancel(task_id)
     task = site.wait(task_id)
     assert task["state"] == "CANCELED"
-    assert not running("98211")
+    assert not running(f"98211.{MINE}")
     assert site.left() == []
     with site.client as client:
         client.cancel(task_id)
@@ -52,10 +56,10 @@ def test_cancel_while_running_leaves_nothing(site: Site) -> None:
 
 def test_cancel_while_queued_never_starts(own_site: NewSite, place: Place) -> None:
     site = own_site(**place.room(1))
-    first = site.create(site.task("sleep", "98212"))
+    first = site.create(site.task("sleep", f"98212.{MINE}"))
     marker = site.files / "ran"
     second = site.create(site.shell("touch /data/ran", outputs=[{"url": str(marker), "path": "/data/ran"}]))
-    until(lambda: running("98212"))
+    until(lambda: running(f"98212.{MINE}"))
     with site.client as client:
         client.cancel(second)
         assert site.wait(second)["state"] == "CANCELED"
@@ -160,7 +164,7 @@ def test_attempts_have_an_end(own_site: NewSite, place: Place) -> None:
     if place.outlives_server:
         pytest.skip("attempts go on without the server here; the faults that end them are told in tests/kube")
     site = own_site(TESK_TASKS_MAX_ATTEMPTS="2")
-    task_id = site.create(site.task("sleep", "98213"))
+    task_id = site.create(site.task("sleep", f"98213.{MINE}"))
     for attempt in (1, 2):
         until(lambda number=attempt: in_attempt(site, task_id, number))  # type: ignore[misc]
         site.kill()
@@ -169,7 +173,7 @@ def test_attempts_have_an_end(own_site: NewSite, place: Place) -> None:
     assert task["state"] == "SYSTEM_ERROR"
     assert len(task["logs"]) == 2
     assert "it was the last of 2 attempts" in sentences(task)
-    assert not running("98213")
+    assert not running(f"98213.{MINE}")
 
 
 def in_attempt(site: Site, task_id: str, number: int) -> bool:
@@ -180,7 +184,7 @@ def in_attempt(site: Site, task_id: str, number: int) -> bool:
 
 def test_a_cancel_that_the_server_did_not_survive_is_carried_out(own_site: NewSite) -> None:
     site = own_site()
-    task_id = site.create(site.task("sleep", "98214"))
+    task_id = site.create(site.task("sleep", f"98214.{MINE}"))
     site.wait(task_id, "RUNNING")
     with site.client as client:
         client.cancel(task_id)
@@ -189,7 +193,7 @@ def test_a_cancel_that_the_server_did_not_survive_is_carried_out(own_site: NewSi
     task = site.wait(task_id)
     assert task["state"] == "CANCELED"
     assert len(task["logs"]) == 1
-    assert not running("98214")
+    assert not running(f"98214.{MINE}")
 
 
 @pytest.mark.parametrize("count", [10, pytest.param(50, marks=pytest.mark.crowd)])
@@ -198,7 +202,7 @@ def test_running_tasks_survive_kill_9(own_site: NewSite, place: Place, count: in
     tasks = {}
     for number in range(count):
         code = 3 if number % 5 == 4 else 0
-        script = f"sleep 2.98215; cat /data/in >/data/out; exit {code}"
+        script = f"sleep 2.98215{MINE}; cat /data/in >/data/out; exit {code}"
         tasks[number] = site.create(
             site.shell(
                 script,
@@ -217,7 +221,7 @@ def test_running_tasks_survive_kill_9(own_site: NewSite, place: Place, count: in
         assert (site.files / str(number)).read_text() == f"task {number}\n"
     assert sorted(int(one.name) for one in site.files.iterdir()) == list(range(count))
     assert site.left() == []
-    assert not running("2.98215")
+    assert not running(f"2.98215{MINE}")
 
 
 def test_two_servers_never_share_a_state_directory(own_site: NewSite) -> None:
