@@ -96,8 +96,10 @@ async def test_a_lost_daemon_is_a_lost_attempt(tmp_path: Path, monkeypatch: pyte
             await asyncio.sleep(0.05)
         assert daemon.process is not None
         daemon.process.kill()
-        with pytest.raises(AttemptLost, match="docker lost the container"):
+        with pytest.raises(AttemptLost, match="docker gave up: "):
             await asyncio.wait_for(work, 60)
+        with pytest.raises(AttemptLost, match=r"docker gave up: .*Is the docker daemon running"):
+            await runner("true", image="another:1")
         with pytest.raises(EngineUnavailable, match="its daemon does not answer"):
             await Docker(tmp_path / "state").start()
     finally:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from tests.cli.command import run_tesk, start
 
+from tesk.cli.here import engine_of_images
+
 pytestmark = pytest.mark.usefixtures("sandbox")
 
 
@@ -121,3 +123,12 @@ def test_a_reader_that_goes_away_ends_the_command(tmp_path: Path) -> None:
         process.wait(30)
     assert "Traceback" not in err
     assert process.returncode == 130
+
+
+def test_an_image_is_run_by_the_first_engine_that_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert engine_of_images() == "podman", "its error tells what to install"
+    for name in ("apptainer", "docker", "podman"):
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(0o755)
+        assert engine_of_images() == name

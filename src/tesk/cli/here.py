@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from tesk.client import AsyncClient
     from tesk.config import Config
 
-__all__ = ["configure", "run_here", "sandbox_note"]
+__all__ = ["configure", "engine_of_images", "run_here", "sandbox_note"]
 
 T = TypeVar("T")
 _LOG_BYTES = 4 * 2**20  # what is shown of a command that ended before its output could be followed
@@ -25,6 +26,11 @@ def sandbox_note() -> str:
     from tesk.backends.local.sandbox.engine import Sandbox
 
     return Sandbox.note or ""
+
+
+def engine_of_images() -> str:
+    """Of the engines that use images the first that is installed; podman, whose error then says so, if none is."""
+    return next((one for one in ("podman", "docker", "apptainer") if shutil.which(one)), "podman")
 
 
 def configure(state: Path, roots: list[str], engine: str) -> Config:

@@ -196,12 +196,12 @@ class _Job:
     def here(self, image: str | None) -> int:
         """Run them on this machine; the exit code."""
         from tesk.cli.follow import run_until_interrupted
-        from tesk.cli.here import run_here, sandbox_note
+        from tesk.cli.here import engine_of_images, run_here, sandbox_note
 
         images = {one.task["executors"][0]["image"] for _, one in self._made}
         if len(images) > 1 and "sandbox" in images:
             raise CommandError("some rows name an image and others do not: give all one, or none", USAGE)
-        engine = "sandbox" if images == {"sandbox"} and image is None else "podman"
+        engine = "sandbox" if images == {"sandbox"} and image is None else engine_of_images()
         # who names no image is not told that none was used
         self._unsaid = (sandbox_note(),) if engine == "sandbox" else ()
         roots = {root for _, one in self._made for root in one.roots}

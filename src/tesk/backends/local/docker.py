@@ -27,7 +27,6 @@ class Docker(OciEngine):
     prefix = "docker: "
     lost = (
         b"error waiting for container",
-        b"unexpected EOF",
         b"error during connect",
         b"Is the docker daemon running?",
     )

@@ -49,7 +49,7 @@ class OciEngine(ABC):
     prefix: str
     """How the client begins a line that says why it failed."""
     lost: tuple[bytes, ...] = ()
-    """What the client says when it loses a container that ran, with exit code 125."""
+    """What the client says when it loses the one who runs its containers."""
     remove: tuple[str, ...] = ("rm", "-f")
 
     def __init__(self, state: Path, *, network: bool = True) -> None:
@@ -115,11 +115,16 @@ class OciEngine(ABC):
             if code:
                 code, _, errors = await self.client("pull", "--quiet", image, timeout=PULL_TIMEOUT)
                 if code:
+                    self._check_lost(errors)
                     raise StepFailed(_no_container(job, self.why(errors)))
         self._pulls.pop(image, None)
         if len(self._images) >= KNOWN_IMAGES:
             self._images.clear()
         self._images.add(image)
+
+    def _check_lost(self, errors: bytes) -> None:
+        if any(one in errors for one in self.lost):
+            raise AttemptLost(f"{self.name} gave up: {self.why(errors)}")
 
     def _exit(self, job: Job, ended: Ended) -> ExecutorExit:
         if ended.code < 0:
@@ -128,8 +133,7 @@ class OciEngine(ABC):
         failed = ended.silent and ended.said_first.startswith(self.prefix.encode())
         problem = ended.problem
         if ended.code == CLIENT_FAILED:
-            if any(one in ended.said_last for one in self.lost):
-                raise AttemptLost(f"{self.name} lost the container: {self.why(ended.said_last)}")
+            self._check_lost(ended.said_last)
             if failed or not container_file(job).exists():
                 self._images.discard(job.executor.image)
                 raise StepFailed(_no_container(job, self.why(ended.said_last)))
