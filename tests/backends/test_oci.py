@@ -12,12 +12,10 @@ from tesk.backends.local.oci import run_arguments
 from tesk.plan.model import ExecutorPlan, Mount, Plan, Resources
 
 
-def arguments(
-    executor: ExecutorPlan, *mounts: Mount, resources: Resources | None = None, network: bool = True
-) -> list[str]:
+def arguments(executor: ExecutorPlan, *mounts: Mount, resources: Resources | None = None) -> list[str]:
     plan = Plan(executors=(executor,), mounts=mounts, resources=resources or Resources())
     job = Job(AttemptKey("task-x", 2), 0, plan, Space(Path("/state/attempts/a")))
-    return run_arguments(job, "tesk.state=/state", network=network)
+    return run_arguments(job, "tesk.state=/state")
 
 
 def test_command_follows_the_image_word_by_word() -> None:
@@ -59,8 +57,3 @@ def test_environment_workdir_and_stdin_are_passed_on() -> None:
 def test_more_cores_than_the_machine_has_are_asked_as_all_it_has() -> None:
     for asked, given in ((4096.0, float(os.cpu_count() or 1)), (0.001, 0.01)):
         assert f"--cpus={given:g}" in arguments(ExecutorPlan("img", ("true",)), resources=Resources(cpu_cores=asked))
-
-
-def test_the_network_is_the_sites_to_give() -> None:
-    assert "--network=none" in arguments(ExecutorPlan("img", ("true",)), network=False)
-    assert not any(one.startswith("--network") for one in arguments(ExecutorPlan("img", ("true",))))

@@ -12,7 +12,8 @@ from pathlib import Path
 from tesk.backends.local.client import call, last_words
 from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
 from tesk.backends.local.foreground import Ended, Foreground
-from tesk.backends.local.oci import PROBE_TIMEOUT, mount_option
+from tesk.backends.local.mounts import empty_root, mount_option, program_mounts
+from tesk.backends.local.oci import PROBE_TIMEOUT
 from tesk.plan.model import Resources
 from tesk.taskmaster.steps import AttemptLost, StepFailed
 
@@ -25,7 +26,6 @@ OFFLINE = ("--net", "--network=none")
 PASSED = ("APPTAINERENV_", "SINGULARITYENV_")
 """What a variable's name begins with that apptainer gives to containers, without it."""
 
-PROGRAMS = ("/usr", "/bin", "/lib", "/lib64")
 PROBED_LIMITS = Resources(cpu_cores=0.5, ram_bytes=64 << 20)
 
 
@@ -88,15 +88,10 @@ class Apptainer:
 
     async def _probe(self, limits: Resources) -> str | None:
         """Why no container runs the machine's own `true`, with no image; None where one does."""
-        root = self._state / "apptainer-probe"
-        for name in ("dev", "etc", "proc", "root", "sys", "tmp", "var/tmp", *(one[1:] for one in PROGRAMS)):
-            (root / name).mkdir(parents=True, exist_ok=True)
-        try:
-            mounts = [mount_option(one, one, True) for one in PROGRAMS if os.path.isdir(one)]
-            command = (*CONTAINED, *_limits(limits), *(() if self._network else OFFLINE), *mounts, str(root), "true")
+        with empty_root(self._state / "apptainer-probe") as root:
+            network = () if self._network else OFFLINE
+            command = (*CONTAINED, *_limits(limits), *network, *program_mounts(), str(root), "true")
             code, _, errors = await call(self.name, *command, timeout=PROBE_TIMEOUT)
-        finally:
-            shutil.rmtree(root, ignore_errors=True)
         return _why(errors) if code else None
 
 

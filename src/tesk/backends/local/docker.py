@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from tesk.backends.local.client import call
 from tesk.backends.local.engine import EngineUnavailable, Space
-from tesk.backends.local.oci import COMMAND_TIMEOUT, PROBE_TIMEOUT, OciEngine, mount_option
+from tesk.backends.local.mounts import mount_option, program_mounts
+from tesk.backends.local.oci import COMMAND_TIMEOUT, OFFLINE, PROBE_TIMEOUT, OciEngine
 
 __all__ = ["Docker"]
 
 EMPTY_IMAGE = "tesk-empty:1"
 EMPTY_TAR = bytes(1024)
-PROGRAMS = ("/usr", "/bin", "/lib", "/lib64")
 
 
 class Docker(OciEngine):
@@ -50,7 +51,7 @@ class Docker(OciEngine):
         seen = self.state / "seen-by-docker"
         seen.touch()
         try:
-            code, errors = await self._run_own(seen, "true")
+            code, errors = await self._run_own(seen, "true", network=self.network)
         finally:
             seen.unlink()
         if code:
@@ -67,7 +68,7 @@ class Docker(OciEngine):
         await self._run_own(scratch, "chown", "-R", f"{user}:{group}", str(scratch))
         await self._run_own(scratch, "chmod", "-R", "u+rwX", str(scratch))
 
-    async def _run_own(self, shown: Path, *command: str) -> tuple[int, bytes]:
+    async def _run_own(self, shown: Path, *command: str, network: Sequence[str] = OFFLINE) -> tuple[int, bytes]:
         """(exit code, stderr) of a program of this machine, run by root in a container where `shown` may be changed.
 
         docker has no way to take a directory as the container's root: an image without any file serves for one.
@@ -79,9 +80,8 @@ class Docker(OciEngine):
             )
             if code:
                 return code, errors
-        mounts = [mount_option(one, one, True) for one in PROGRAMS if os.path.isdir(one)]
-        options = ("--network=none", "--log-driver=none", "--user=0:0", "--userns=host", f"--label={self.label}")
-        mounts.append(mount_option(str(shown), str(shown), False))
+        options = (*network, "--log-driver=none", "--user=0:0", "--userns=host", f"--label={self.label}")
+        mounts = (*program_mounts(), mount_option(str(shown), str(shown), False))
         code, _, errors = await self.client(
             "run", "--rm", *options, *mounts, EMPTY_IMAGE, *command, timeout=PROBE_TIMEOUT
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 from tesk.backends.local.client import call, last_words
 from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
 from tesk.backends.local.foreground import Ended, Foreground
+from tesk.backends.local.mounts import mount_option
 from tesk.plan.model import Resources
 from tesk.taskmaster.steps import AttemptLost, StepFailed
 
@@ -21,7 +22,6 @@ __all__ = [
     "PROBE_TIMEOUT",
     "OciEngine",
     "container_file",
-    "mount_option",
     "run_arguments",
 ]
 
@@ -30,6 +30,7 @@ COMMAND_TIMEOUT = 60.0
 PULL_TIMEOUT = 6 * 3600.0
 KNOWN_IMAGES = 1000
 CLIENT_FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
+OFFLINE = ("--network=none",)
 LEAST_CORES = 0.01
 LEAST_MEMORY = 6 << 20  # less is refused by both
 
@@ -55,13 +56,16 @@ class OciEngine(ABC):
     def __init__(self, state: Path, *, network: bool = True) -> None:
         self.state = state.resolve()
         self.label = f"tesk.state={self.state}"
-        self._network = network
+        self.network = () if network else OFFLINE
         self._images: set[str] = set()
         self._pulls: dict[str, asyncio.Lock] = {}
 
     @abstractmethod
     async def probe(self) -> None:
-        """Run a container once, without an image of a registry. Raises EngineUnavailable."""
+        """Run a container once, on the network that executors have, without an image of a registry.
+
+        Raises EngineUnavailable.
+        """
 
     @abstractmethod
     async def release(self, space: Space) -> None:
@@ -86,7 +90,7 @@ class OciEngine(ABC):
 
     async def run(self, job: Job, started: Callable[[], None], *more: str) -> Ended:
         """Run the container, with `more` options, to its end."""
-        command = (self.name, *run_arguments(job, self.label, *more, network=self._network))
+        command = (self.name, *run_arguments(job, self.label, *self.network, *more))
         run = Foreground(job, command, lambda: self.client(*self.remove, f"tesk-{job.name}"))
         return await run.to_end(lambda _: started())
 
@@ -152,7 +156,7 @@ def _no_container(job: Job, why: str) -> str:
     return f"executor {job.index}: no container of image '{job.executor.image}' could be made: {why}"
 
 
-def run_arguments(job: Job, label: str, *more: str, network: bool = True) -> list[str]:
+def run_arguments(job: Job, label: str, *more: str) -> list[str]:
     """The arguments of `podman run` and `docker run` for `job`, with `more` options."""
     executor = job.executor
     found = [
@@ -169,8 +173,6 @@ def run_arguments(job: Job, label: str, *more: str, network: bool = True) -> lis
         *_limits(job.plan.resources),
         *more,
     ]
-    if not network:
-        found.append("--network=none")
     found += [mount_option(*one) for one in job.binds()]
     for name, value in executor.env.items():
         found += ["--env", f"{name}={value}"]  # two words, so that a value may be as long as Linux lets it
@@ -179,19 +181,6 @@ def run_arguments(job: Job, label: str, *more: str, network: bool = True) -> lis
     if executor.stdin:
         found.append("--interactive")
     return [*found, executor.image, *executor.command]
-
-
-def mount_option(source: str, target: str, read_only: bool) -> str:
-    """`--mount` for a file or directory of the machine, as podman, docker and apptainer read it."""
-    fields = ["type=bind", _field("source", source), _field("destination", target)]
-    return f"--mount={','.join([*fields, 'ro'] if read_only else fields)}"
-
-
-def _field(name: str, value: str) -> str:
-    """One field of `--mount`, which is read as CSV."""
-    if any(one in value for one in ',"\n'):
-        return '"' + f"{name}={value}".replace('"', '""') + '"'
-    return f"{name}={value}"
 
 
 def _limits(resources: Resources) -> list[str]:

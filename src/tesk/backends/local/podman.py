@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from tesk.backends.local.engine import EngineUnavailable, Job, Space
 from tesk.backends.local.foreground import Ended
-from tesk.backends.local.oci import NOT_EXECUTABLE, PROBE_TIMEOUT, OciEngine, container_file, mount_option
+from tesk.backends.local.mounts import empty_root, mount_option, program_mounts
+from tesk.backends.local.oci import NOT_EXECUTABLE, PROBE_TIMEOUT, OciEngine, container_file
 
 __all__ = ["Podman"]
 
@@ -21,10 +22,13 @@ class Podman(OciEngine):
     remove = ("rm", "-f", "-t", "0")
 
     async def probe(self) -> None:
-        """The machine's own root as the container's, through an overlay."""
-        code, _, errors = await self.client(
-            *("run", "--rm", "--network=none", "--rootfs", "/:O", "true"), timeout=PROBE_TIMEOUT
-        )
+        """The machine's own `true` in a root of empty directories.
+
+        Not the machine's root through an overlay: the kernel refuses that to an ordinary user.
+        """
+        with empty_root(self.state / "podman-probe") as root:
+            options = ("--rm", "--log-driver=none", f"--label={self.label}", *self.network, *program_mounts())
+            code, _, errors = await self.client("run", *options, "--rootfs", str(root), "true", timeout=PROBE_TIMEOUT)
         if code:
             raise EngineUnavailable(f"podman is installed and cannot start a container: {self.why(errors)}")
 
