@@ -25,6 +25,10 @@ def test_command_follows_the_image_word_by_word() -> None:
     assert "--interactive" not in made
 
 
+def test_what_is_mounted_can_be_read_also_where_selinux_labels_it() -> None:
+    assert "--security-opt=label=disable" in arguments(ExecutorPlan("img", ("true",)))
+
+
 def test_names_and_labels_are_those_of_the_attempt() -> None:
     made = arguments(ExecutorPlan("img", ("true",)))
     assert "--name=tesk-task-x-a2-ex-00" in made

@@ -169,6 +169,7 @@ def run_arguments(job: Job, label: str, *more: str) -> list[str]:
         f"--label=tesk.attempt={job.key.attempt}",
         f"--cidfile={container_file(job)}",
         "--log-driver=none",
+        "--security-opt=label=disable",  # SELinux would hide what is mounted
         "--entrypoint=",  # with either, what follows the image is the whole argv then
         *_limits(job.plan.resources),
         *more,
