@@ -36,6 +36,7 @@ class Docker(OciEngine):
         super().__init__(state, network=network)
         self._user = user or (os.getuid(), os.getgid())
         self._rootless = False
+        self._root: tuple[str, ...] = ()
 
     def why(self, errors: bytes) -> str:
         """What the client, or the daemon through it, says last of why it failed."""
@@ -47,6 +48,7 @@ class Docker(OciEngine):
         if code or not told.strip():
             raise EngineUnavailable(f"docker is installed and its daemon does not answer: {self.why(errors)}")
         self._rootless = b"name=rootless" in told
+        self._root = ("--user=0:0", "--userns=host") if b"name=userns" in told else ("--user=0:0",)
         self.state.mkdir(parents=True, exist_ok=True)
         seen = self.state / "seen-by-docker"
         seen.touch()
@@ -80,7 +82,7 @@ class Docker(OciEngine):
             )
             if code:
                 return code, errors
-        options = (*network, "--log-driver=none", "--user=0:0", "--userns=host", f"--label={self.label}")
+        options = (*network, "--log-driver=none", *self._root, f"--label={self.label}")
         mounts = (*program_mounts(), mount_option(str(shown), str(shown), False))
         code, _, errors = await self.client(
             "run", "--rm", *options, *mounts, EMPTY_IMAGE, *command, timeout=PROBE_TIMEOUT

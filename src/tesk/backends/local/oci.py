@@ -28,6 +28,7 @@ __all__ = [
 PROBE_TIMEOUT = 60.0
 COMMAND_TIMEOUT = 60.0
 PULL_TIMEOUT = 6 * 3600.0
+REMOVE_TRIES = 3
 KNOWN_IMAGES = 1000
 CLIENT_FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 OFFLINE = ("--network=none",)
@@ -104,27 +105,40 @@ class OciEngine(ABC):
 
     async def _remove_leftovers(self) -> str | None:
         """Why containers of this state directory may be left; None where none is."""
-        code, found, errors = await self.client("ps", "-aq", "--filter", f"label={self.label}")
-        if code == 0 and (names := found.decode().split()):
-            code, _, errors = await self.client(*self.remove, *names)
-        return self.why(errors) if code else None
+        said = b""
+        for _ in range(REMOVE_TRIES):
+            code, found, errors = await self.client("ps", "-aq", "--filter", f"label={self.label}")
+            names = found.decode().split()
+            if code == 0 and not names:
+                return None
+            if code == 0:  # one that just ended by itself is an error here, and not there when they are listed again
+                _, _, errors = await self.client(*self.remove, *names)
+            said = errors
+        return self.why(said)
 
     async def _need(self, job: Job) -> None:
         """Have the image here before the container is made: what a pull tells is not the executor's stderr."""
         image = job.executor.image
         if image in self._images:
             return
-        async with self._pulls.setdefault(image, asyncio.Lock()):
-            code, _, _ = await self.client("image", "inspect", "--format={{.Id}}", image)
-            if code:
-                code, _, errors = await self.client("pull", "--quiet", image, timeout=PULL_TIMEOUT)
-                if code:
-                    self._check_lost(errors)
-                    raise StepFailed(_no_container(job, self.why(errors)))
-        self._pulls.pop(image, None)
+        try:
+            async with self._pulls.setdefault(image, asyncio.Lock()):
+                await self._pull(job)
+        finally:
+            self._pulls.pop(image, None)
         if len(self._images) >= KNOWN_IMAGES:
             self._images.clear()
         self._images.add(image)
+
+    async def _pull(self, job: Job) -> None:
+        image = job.executor.image
+        code, _, _ = await self.client("image", "inspect", "--format={{.Id}}", image)
+        if code == 0:
+            return
+        code, _, errors = await self.client("pull", "--quiet", image, timeout=PULL_TIMEOUT)
+        if code:
+            self._check_lost(errors)
+            raise StepFailed(_no_container(job, self.why(errors)))
 
     def _check_lost(self, errors: bytes) -> None:
         if any(one in errors for one in self.lost):
