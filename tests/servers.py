@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -15,10 +17,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-__all__ = ["Answer", "S3Server", "WebServer", "answering", "cutting_wire", "s3_server", "serving_s3", "web_server"]
+__all__ = [
+    "Answer",
+    "FtpServer",
+    "S3Server",
+    "WebServer",
+    "answering",
+    "cutting_wire",
+    "ftp_server",
+    "s3_server",
+    "serving_ftp",
+    "serving_s3",
+    "web_server",
+]
 
 Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -86,6 +101,58 @@ def serving_s3(directory: Path, host: str = "127.0.0.1") -> Iterator[S3Server]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+@dataclass(frozen=True)
+class FtpServer:
+    """A running FTP server over `directory`, for anonymous and for the user `me` with the password `p@ss/word`."""
+
+    port: int
+    directory: Path
+
+    @property
+    def url(self) -> str:
+        """The server's address, without a slash at its end."""
+        return f"ftp://127.0.0.1:{self.port}"
+
+    def go_wrong(self, *faults: dict[str, Any]) -> None:
+        """Do these next, each once or `times`: close the connection, or give `reply`, at a `command`; close it, or
+        `stall`, `after` so many bytes of a file.
+        """
+        (self.directory.parent / "faults.json").write_text(json.dumps([{"command": "", **one} for one in faults]))
+
+    def commands(self, name: str) -> list[str]:
+        """The arguments of the commands `name` so far."""
+        log = self.directory.parent / "commands"
+        lines = (one.partition(" ") for one in log.read_text().splitlines()) if log.exists() else ()
+        return [argument for command, _, argument in lines if command == name]
+
+
+@contextlib.contextmanager
+def serving_ftp(directory: Path, *arguments: str) -> Iterator[FtpServer]:
+    """An FTP server over `directory/data` on a free port, with the `arguments` of `tests.ftp_server`."""
+    data = directory / "data"
+    data.mkdir(parents=True)
+    command = [sys.executable, "-m", "tests.ftp_server", str(data), *arguments]
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, stderr=log)
+    try:
+        assert process.stdout is not None
+        port = process.stdout.readline()
+        assert port, (directory / "log").read_text()
+        yield FtpServer(int(port), data)
+    finally:
+        process.terminate()
+        process.wait(10)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@pytest.fixture
+def ftp_server(tmp_path: Path) -> Iterator[FtpServer]:
+    """An FTP server that can all that is asked of it, unless told otherwise."""
+    with serving_ftp(tmp_path / "ftp") as server:
+        yield server
 
 
 @dataclass

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.servers import S3Server, s3_server, web_server
+from tests.servers import S3Server, ftp_server, s3_server, web_server
 
 from tesk.storage import S3Options, Storage, StorageOptions
 
-__all__ = ["s3_server", "web_server"]
+__all__ = ["ftp_server", "s3_server", "web_server"]
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ EVERYWHERE = Site(file_roots=("/",))
         ("s3://bucket", "s3://bucket"),
         ("https://host/p?q=1#f", "https://host/p?q=1#f"),
         ("HTTP://Host:8080/a/../b", "http://Host:8080/a/../b"),
+        ("FTP://me:p%40ss@h:2121/a%20b", "ftp://me:p%40ss@h:2121/a%20b"),
         ("https://user:word@[::1]:1/x", "https://user:word@[::1]:1/x"),
     ],
 )
@@ -78,10 +79,14 @@ LEAVES = "lies outside of the directories that this site allows ('/data', '/srv/
         ("/data/a\0", r"holds the control character \x00"),
         ("s3://b/a\tb", r"holds the control character \x09"),
         ("s3://b/\udcff", "is not UTF-8"),
-        ("data/x", "is neither a URL nor an absolute path; use http://, https://, s3:// or file://"),
+        ("data/x", "is neither a URL nor an absolute path; use ftp://, http://, https://, s3:// or file://"),
         ("", "is neither a URL nor an absolute path"),
-        ("gs://b/x", "no storage for 'gs' URLs; use http://, https://, s3:// or file://"),
-        ("ftp://h/x", "no storage for 'ftp' URLs"),
+        ("gs://b/x", "no storage for 'gs' URLs; use ftp://, http://, https://, s3:// or file://"),
+        ("ftp:///x", "names no host; write it as ftp://host/path"),
+        ("ftp://me:pw@h:port/x", "names no host"),
+        ("ftp://h/../x", "has a '.' or '..' component"),
+        ("ftp://h/a%2F..%2Fx", "has a '.' or '..' component"),
+        ("ftp://h/a%0D%0ADELE%20x", r"holds the control character \x0d"),
         ("s3:bucket/key", "names no bucket; write it as s3://bucket/path"),
         ("s3:///key", "names no bucket"),
         ("s3://b/../c/key", "has a '.' or '..' component"),
@@ -101,7 +106,9 @@ def test_refused_url_says_why_and_what_to_do(url: str, says: str) -> None:
 
 @pytest.mark.parametrize("url", ["/data/x", "file:///data/x", "/"])
 def test_site_without_file_roots_says_which_setting_would_allow_files(url: str) -> None:
-    with pytest.raises(UrlError, match=r"allows no files as URLs; use http://, https:// or s3://.*storage\.file_roots"):
+    with pytest.raises(
+        UrlError, match=r"allows no files as URLs; use ftp://, http://, https:// or s3://.*storage\.file_roots"
+    ):
         normalise_url(url, NO_FILES)
 
 

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from tests.servers import S3Server, s3_server, web_server
+from tests.servers import S3Server, ftp_server, s3_server, web_server
 
 from tesk.storage import S3Options, Source, Storage, StorageOptions
 
-__all__ = ["s3_server", "web_server"]
+__all__ = ["ftp_server", "s3_server", "web_server"]
 
 Fetch = Callable[[str], Awaitable[bytes]]
 Deliver = Callable[[bytes, str], Awaitable[None]]

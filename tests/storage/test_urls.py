@@ -52,6 +52,7 @@ def test_what_is_no_url(url: str) -> None:
         ("file:///out/", "é", "file:///out/%C3%A9"),
         ("s3://b", "k", "s3://b/k"),
         ("s3://b/p/", "a b?c#d%", "s3://b/p/a b?c#d%"),
+        ("ftp://me:pw@h/p?/", "a b?#%", "ftp://me:pw@h/p?/a%20b%3F%23%25"),
         ("https://h/p", "a b?", "https://h/p/a%20b%3F"),
         ("https://h/p/?sig=a/b", "x", "https://h/p/x?sig=a/b"),
         ("https://h/p", "", "https://h/p"),

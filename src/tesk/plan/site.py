@@ -64,7 +64,7 @@ class Site:
     """
 
     file_roots: tuple[str, ...] = ()
-    schemes: frozenset[str] = frozenset({"http", "https", "s3"})
+    schemes: frozenset[str] = frozenset({"ftp", "http", "https", "s3"})
     capacity: Capacity = Capacity()
     capacity_of: str = "this machine"
     missing_outputs: Literal["fail", "warn"] = "fail"

@@ -14,7 +14,8 @@ __all__ = ["UrlError", "file_of", "normalise_url", "place_of"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _PLAIN_URL = re.compile(rf"([a-z][a-z0-9+.-]*):/(?:/{PLAIN})+/?\Z")
-_NOT_PLAIN = ("file", "http", "https")
+_HOSTS = ("ftp", "http", "https")
+_NOT_PLAIN = ("file", *_HOSTS)
 _SAFE_IN_FILE_URL = "/!$&'()*+,;=:@~"
 
 
@@ -48,7 +49,11 @@ def normalise_url(url: str, site: Site) -> str:
     if not rest.startswith("//") or not _has_host(scheme, rest):
         host = "bucket" if scheme in ("s3", "gs") else "host"
         raise UrlError(f"the URL '{url}' names no {host}; write it as {scheme}://{host}/path")
-    if scheme not in ("http", "https") and {".", ".."} & set(rest.split("/")):
+    path = unquote(rest, errors="surrogateescape") if scheme == "ftp" else rest
+    unfit = flaw(path)
+    if unfit:
+        raise UrlError(f"'{url}', percent-decoded, {unfit}")
+    if scheme not in ("http", "https") and {".", ".."} & set(path.split("/")):
         raise UrlError(f"the URL '{url}' has a '.' or '..' component; write it without")
     return f"{scheme}:{rest}"
 
@@ -74,7 +79,7 @@ def place_of(url: str, site: Site) -> Place | None:
 
 
 def _has_host(scheme: str, rest: str) -> bool:
-    if scheme not in ("http", "https"):
+    if scheme not in _HOSTS:
         return bool(rest[2:].partition("/")[0])
     try:
         parts = urlsplit(rest)

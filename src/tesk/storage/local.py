@@ -28,9 +28,9 @@ class Workers:
         self._count = count
         self._pool: ThreadPoolExecutor | None = None
 
-    async def run(self, work: Callable[[Event], T]) -> T:
+    async def run(self, work: Callable[[Event], T], wake: Callable[[], None] | None = None) -> T:
         """What `work` returns. A cancelled caller sets the event and waits for `work` to end, since it uses
-        descriptors that the caller is about to close.
+        descriptors that the caller is about to close; `wake` is called then, to end what blocks in `work`.
         """
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="tesk-storage")
@@ -42,6 +42,8 @@ class Workers:
         except asyncio.CancelledError:
             stop.set()
             if not running.cancel():
+                if wake is not None:
+                    wake()
                 await _settle(ended)
             raise
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["S3Options", "SharedRoot", "StorageOptions", "StorageSettings"]
+__all__ = ["FtpOptions", "S3Options", "SharedRoot", "StorageOptions", "StorageSettings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,32 @@ class S3Options:
 
 
 @dataclass(frozen=True, slots=True)
+class FtpOptions:
+    """As whom to log in to FTP servers where a URL does not say: by the netrc file at `netrc`, if it is there and has
+    the host, else as `username`.
+    """
+
+    netrc: str | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class SharedRoot:
     """A storage that clients and tasks both reach: URLs name it by `client_path`, here it lies at `directory`."""
 
     name: str
     client_path: str
     directory: str
+
+
+def _ftp_options(environ: Mapping[str, str]) -> FtpOptions:
+    home = environ.get("HOME")
+    return FtpOptions(
+        netrc=environ.get("NETRC") or (f"{home}/.netrc" if home else None),
+        username=environ.get("TESK_FTP_USERNAME") or None,
+        password=environ.get("TESK_FTP_PASSWORD") or None,
+    )
 
 
 def _roots(shared: Sequence[SharedRoot]) -> dict[str, Path]:
@@ -55,6 +75,7 @@ class StorageOptions:
 
     file_roots: tuple[str, ...] = ()
     s3: S3Options = S3Options()
+    ftp: FtpOptions = FtpOptions()
     stall_timeout: float = 60.0
     connect_timeout: float = 15.0
     retries: int = 4
@@ -71,14 +92,16 @@ class StorageOptions:
     def from_environment(
         cls, environ: Mapping[str, str] | None = None, *, file_roots: Sequence[str] = ()
     ) -> StorageOptions:
-        """Options with the S3 credentials that `AWS_*` variables and the files of `~/.aws` give.
+        """Options with the S3 credentials that `AWS_*` variables and the files of `~/.aws` give, and the FTP logins of
+        `NETRC` (a file's path; `~/.netrc` without it), `TESK_FTP_USERNAME` and `TESK_FTP_PASSWORD`.
 
         Reads the process's environment where `environ` is None. Raises ValueError, with a sentence, for a
         profile that is asked for but not there.
         """
         from tesk.storage.aws import s3_options
 
-        return cls(file_roots=tuple(file_roots), s3=s3_options(os.environ if environ is None else environ))
+        found = os.environ if environ is None else environ
+        return cls(file_roots=tuple(file_roots), s3=s3_options(found), ftp=_ftp_options(found))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ __all__ = ["SCHEMES", "Storage"]
 
 SCHEMES = {
     "file": "tesk.storage.files:FileScheme",
+    "ftp": "tesk.storage.ftp:FtpScheme",
     "http": "tesk.storage.web:HttpScheme",
     "https": "tesk.storage.web:HttpScheme",
     "s3": "tesk.storage.objects:S3Scheme",

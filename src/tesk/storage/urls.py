@@ -50,10 +50,10 @@ def join(url: str, relative: str) -> str:
     if not relative:
         return url
     scheme = scheme_of(url)
-    if url.startswith("/") or scheme not in ("file", "http", "https"):
+    if url.startswith("/") or scheme not in ("file", "ftp", "http", "https"):
         return f"{url.rstrip('/')}/{relative}"
     encoded = quote(relative, errors="surrogateescape")
-    if scheme == "file":
+    if scheme in ("file", "ftp"):
         return f"{url.rstrip('/')}/{encoded}"
     base = url.partition("#")[0]
     base, mark, query = base.partition("?")
