@@ -23,9 +23,26 @@ def main() -> None:
         _main()
     except KeyboardInterrupt:  # while we were still importing
         raise SystemExit(130) from None
+    except SystemExit as end:
+        _leave(end.code)
+        raise
     finally:
         if ends_in_order:
             terminate.ignore()
+
+
+def _leave(code: object) -> None:
+    """Exit here and now where obstore was used: a thread of its runtime that lets go of an upload's last object while
+    Python ends aborts the process.
+    """
+    import os
+    import sys
+
+    if "obstore" not in sys.modules or not isinstance(code, int | None):
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
 
 
 def _main() -> None:
