@@ -1,40 +1,46 @@
-"""`http` and `https`: GET for inputs, PUT for outputs, presigned URLs included."""
+"""`http` and `https`: GET for inputs, PUT for outputs, presigned URLs included; in threads of storage's own."""
 
 from __future__ import annotations
 
+import http.client
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import NamedTuple
+from urllib.parse import urljoin
 
-from tesk import __version__
 from tesk.storage.base import Entry, Fetched, Source
+from tesk.storage.checksums import Check, promised
 from tesk.storage.errors import StorageError, reason, redact, shown
 from tesk.storage.local import Workers, write_all
 from tesk.storage.options import StorageOptions
 from tesk.storage.retry import Passing, Tries, retrying
-
-if TYPE_CHECKING:
-    import httpx
+from tesk.storage.web_session import Address, Session, Unreached, address_of, trusted
 
 __all__ = ["HttpScheme"]
 
 _BLOCK = 1 << 20
 _WORTH_A_NEW_TRY = 16 << 20
 _REDIRECTS = frozenset({301, 302, 307, 308})
+_READ_REDIRECTS = _REDIRECTS | {303}
 _MOST_REDIRECTS = 10
+_MOST_IDLE = 16
 
 
 class HttpScheme:
     """Files on web servers. A download that was cut goes on where it stopped, if the server can and the file
-    is still the same; a stalled one (no byte for `stall_timeout`) counts as cut.
+    is still the same; a stalled one (no byte for `stall_timeout`) counts as cut. One that does not have the
+    checksum that the server gives is made again.
     """
 
     def __init__(self, options: StorageOptions, workers: Workers) -> None:
         self._options = options
         self._workers = workers
-        self._client: httpx.AsyncClient | None = None
+        self._idle: defaultdict[Address, list[Session]] = defaultdict(list)
+        self._trust = cache(trusted)
 
     async def walk(self, url: str) -> AsyncIterator[Entry]:
         """Always raises StorageError: the web has no listings."""
@@ -43,195 +49,251 @@ class HttpScheme:
 
     async def fetch(self, url: str, target: int) -> Fetched:
         """See `Scheme.fetch`."""
-        download = _Download(url, target, self._tries(), self._workers)
-
-        async def attempt() -> None:
-            async with _spoken("read", url):
-                await download.go_on(self._open())
-
-        await retrying(attempt, download.tries)
+        download = _Download(url, target, self._tries())
+        await retrying(lambda: self._following("read", url, download.go_on), download.tries)
         return Fetched(download.at)
 
     async def deliver(self, source: Source, url: str) -> None:
         """See `Scheme.deliver`."""
 
-        async def attempt() -> None:
-            async with _spoken("write", url):
-                await self._put(source, url)
+        def put(session: Session, here: str) -> _Step:
+            return _put(session, source, here, url)
 
-        await retrying(attempt, self._tries())
+        await retrying(lambda: self._following("write", url, put), self._tries())
 
     async def make_directory(self, url: str) -> None:
         """Does nothing: the web has no directories."""
 
     async def close(self) -> None:
         """See `Scheme.close`."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
-
-    async def _put(self, source: Source, url: str) -> None:
-        """PUT, and the same again where a redirect says; httpx would turn some of them into GET."""
-        here = url
-        for _ in range(_MOST_REDIRECTS):
-            answer = await self._open().put(
-                here,
-                content=self._blocks(source),
-                headers={"content-length": str(source.size)},
-                follow_redirects=False,
-            )
-            if answer.status_code not in _REDIRECTS or "location" not in answer.headers:
-                _check(answer, "write", url)
-                return
-            here = str(answer.url.join(answer.headers["location"]))
-        raise StorageError(f"cannot write {redact(url)}: the server redirects without end")
-
-    async def _blocks(self, source: Source) -> AsyncIterator[bytes]:
-        at = 0
-        while at < source.size:
-            wanted, start = min(_BLOCK, source.size - at), at
-            block = await self._workers.run(lambda _, start=start, wanted=wanted: os.pread(source.fd, wanted, start))  # type: ignore[misc]
-            if not block:
-                raise StorageError("the file changed its size while it was read")
-            yield block
-            at += len(block)
+        for sessions in self._idle.values():
+            for one in sessions:
+                one.close()
+        self._idle.clear()
 
     def _tries(self) -> Tries:
         return Tries(self._options.retries, self._options.retry_delay)
 
-    def _open(self) -> httpx.AsyncClient:
-        if self._client is None:
-            import httpx
+    async def _following(self, verb: str, url: str, request: Callable[[Session, str], _Step]) -> None:
+        """Make `request`, and the same again where a redirect says."""
+        here = url
+        for _ in range(_MOST_REDIRECTS):
+            step = await self._once(verb, url, here, request)
+            if step.location is None:
+                return
+            here = urljoin(here, step.location)
+        raise StorageError(f"cannot {verb} {redact(url)}: the server redirects without end")
 
-            stall = self._options.stall_timeout
-            self._client = httpx.AsyncClient(
-                timeout=httpx.Timeout(stall, connect=self._options.connect_timeout, pool=None),
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
-                follow_redirects=True,
-                max_redirects=_MOST_REDIRECTS,
-                headers={"accept-encoding": "identity", "user-agent": f"tesk/{__version__}"},
-            )
-        return self._client
+    async def _once(self, verb: str, url: str, here: str, request: Callable[[Session, str], _Step]) -> _Step:
+        with _spoken(verb, url):
+            session = self._session(address_of(here))
+
+        def use() -> _Step:
+            with _spoken(verb, url):
+                return request(session, here)
+
+        try:
+            step = await self._workers.run(lambda _: use(), session.hang_up)
+        except BaseException:
+            session.close()
+            raise
+        idle = self._idle[session.address]
+        if step.reusable and len(idle) < _MOST_IDLE:
+            idle.append(session)
+        else:
+            session.close()
+        return step
+
+    def _session(self, address: Address) -> Session:
+        idle = self._idle[address]
+        while idle:
+            kept = idle.pop()
+            if kept.fresh:
+                return kept
+            kept.close()
+        options = self._options
+        return Session(
+            address, self._trust, connect_timeout=options.connect_timeout, stall_timeout=options.stall_timeout
+        )
+
+
+class _Step(NamedTuple):
+    """What a request came to: where to make it again, if there, and whether its connection can be used again."""
+
+    location: str | None
+    reusable: bool
+
+
+class _Local(Exception):
+    """A fault of the caller's descriptor, on its way past those who speak of the network."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class _Download:
     """One file on its way, over as many requests as it takes."""
 
-    def __init__(self, url: str, target: int, tries: Tries, workers: Workers) -> None:
+    def __init__(self, url: str, target: int, tries: Tries) -> None:
         self.url = url
         self.at = 0
         self.tries = tries
         self._target = target
-        self._workers = workers
         self._validator: str | None = None
+        self._check: Check | None = None
         self._furthest = 0
 
-    async def go_on(self, client: httpx.AsyncClient) -> None:
+    def go_on(self, session: Session, here: str) -> _Step:
         """Ask for what is missing and write it."""
         headers = {}
         if self.at and self._validator:
             headers = {"range": f"bytes={self.at}-", "if-range": self._validator}
-        async with client.stream("GET", self.url, headers=headers) as answer:
-            resumed = answer.status_code == HTTPStatus.PARTIAL_CONTENT
-            if not (resumed and headers and _first_byte(answer) == self.at):
-                self.at = 0
-                os.ftruncate(self._target, 0)
-                if resumed or answer.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                    self._validator = None
-                    raise Passing(StorageError(f"cannot read {redact(self.url)}: the server sent another part of it"))
-                _check(answer, "read", self.url)
-            self._validator = _validator(answer)
-            await self._take(answer)
+        answer = session.ask("GET", here, headers)
+        if location := _elsewhere(answer, _READ_REDIRECTS):
+            return _Step(location, session.finish(answer))
+        resumed = answer.status == HTTPStatus.PARTIAL_CONTENT
+        if not (resumed and headers and _first_byte(answer) == self.at):
+            self._begin_anew()
+            if resumed or answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                raise Passing(StorageError(f"cannot read {redact(self.url)}: the server sent another part of it"))
+            _check(answer, "read", self.url)
+            self._check = promised(_lowered(answer), whole=True)
+        self._validator = _validator(answer)
+        self._take(answer)
+        return _Step(None, session.finish(answer))
 
-    async def _take(self, answer: httpx.Response) -> None:
+    def _begin_anew(self) -> None:
+        self.at = 0
+        self._validator = self._check = None
+        with _local():
+            os.ftruncate(self._target, 0)
+
+    def _take(self, answer: http.client.HTTPResponse) -> None:
         """Write what arrives, in large blocks; also what had arrived when the connection broke."""
-        import httpx
+        buffer = memoryview(bytearray(_BLOCK))
+        while count := self._receive(answer, buffer):
+            self._write(buffer[:count])
+        if answer.length:
+            raise Passing(StorageError(f"cannot read {redact(self.url)}: the server cut the connection"))
+        if self._check is not None and not self._check.holds:
+            name = self._check.name.upper()
+            self._begin_anew()
+            said = f"cannot read {redact(self.url)}: what came does not have the {name} checksum that the server gives"
+            raise Passing(StorageError(said))
 
-        waiting = bytearray()
+    def _receive(self, answer: http.client.HTTPResponse, buffer: memoryview) -> int:
+        count = 0
         try:
-            async for block in answer.aiter_raw():
-                waiting += block
-                if len(waiting) >= _BLOCK:
-                    await self._write(waiting)
-        except httpx.TransportError:
-            await self._write(waiting)
+            while count < len(buffer) and (came := answer.readinto(buffer[count:])):
+                count += came
+        except (OSError, http.client.HTTPException):
+            self._write(buffer[:count])
             raise
-        await self._write(waiting)
+        return count
 
-    async def _write(self, waiting: bytearray) -> None:
-        block, at = bytes(waiting), self.at
-        waiting.clear()
-        await self._workers.run(lambda _: write_all(self._target, block, at))
+    def _write(self, block: memoryview) -> None:
+        with _local():
+            write_all(self._target, block, self.at)
+        if self._check is not None:
+            self._check.update(block)
         self.at += len(block)
         if self.at - self._furthest > _WORTH_A_NEW_TRY:
             self._furthest = self.at
             self.tries.renew()
 
 
-def _first_byte(answer: httpx.Response) -> int | None:
-    unit, _, rest = answer.headers.get("content-range", "").partition(" ")
+def _put(session: Session, source: Source, here: str, url: str) -> _Step:
+    def send(wire: http.client.HTTPConnection) -> None:
+        at = 0
+        while at < source.size:
+            with _local():
+                block = os.pread(source.fd, min(_BLOCK, source.size - at), at)
+            if not block:
+                raise StorageError(f"cannot write {redact(url)}: the file changed its size while it was read")
+            try:
+                wire.send(block)
+            except TimeoutError as error:
+                sentence = f"cannot write {redact(url)}: the server took nothing for too long"
+                raise Passing(StorageError(sentence)) from error
+            at += len(block)
+
+    answer = session.ask("PUT", here, {"content-length": str(source.size)}, send)
+    if location := _elsewhere(answer, _REDIRECTS):
+        return _Step(location, session.finish(answer))
+    _check(answer, "write", url)
+    return _Step(None, session.finish(answer))
+
+
+def _elsewhere(answer: http.client.HTTPResponse, redirects: frozenset[int]) -> str | None:
+    return answer.getheader("location") if answer.status in redirects else None
+
+
+def _lowered(answer: http.client.HTTPResponse) -> dict[str, str]:
+    """The headers by name in lower case; those that came more than once joined by commas."""
+    return {name.lower(): answer.getheader(name) or "" for name in answer.headers}
+
+
+def _first_byte(answer: http.client.HTTPResponse) -> int | None:
+    unit, _, rest = (answer.getheader("content-range") or "").partition(" ")
     first = rest.partition("-")[0]
     return int(first) if unit.lower() == "bytes" and first.isdecimal() else None
 
 
-def _validator(answer: httpx.Response) -> str | None:
+def _validator(answer: http.client.HTTPResponse) -> str | None:
     """What `If-Range` may hold (RFC 9110, 13.1.5): a strong entity tag, or else a date."""
-    tag: str = answer.headers.get("etag", "")
+    tag = answer.getheader("etag") or ""
     if tag and not tag.startswith("W/"):
         return tag
-    modified: str | None = answer.headers.get("last-modified")
-    return modified
+    return answer.getheader("last-modified")
 
 
-def _check(answer: httpx.Response, verb: str, url: str) -> None:
+def _check(answer: http.client.HTTPResponse, verb: str, url: str) -> None:
     """Raise what the status of `answer` means, unless it means success."""
-    status = answer.status_code
+    status = answer.status
     if 200 <= status < 300:
         return
     if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE) and verb == "read":
         raise StorageError(f"{redact(url)} does not exist (the server answered {_phrase(answer)})", not_found=True)
     error = StorageError(f"cannot {verb} {redact(url)}: the server answered {_phrase(answer)}")
     if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS) or status >= 500:
-        after = answer.headers.get("retry-after", "")
+        after = answer.getheader("retry-after") or ""
         raise Passing(error, float(after) if after.isdecimal() else None)
     raise error
 
 
-def _phrase(answer: httpx.Response) -> str:
+def _phrase(answer: http.client.HTTPResponse) -> str:
     try:
-        return f"{answer.status_code} {HTTPStatus(answer.status_code).phrase}"
+        return f"{answer.status} {HTTPStatus(answer.status).phrase}"
     except ValueError:
-        return f"{answer.status_code} {shown(answer.reason_phrase)}".rstrip()
+        return f"{answer.status} {shown(answer.reason)}".rstrip()
 
 
-@asynccontextmanager
-async def _spoken(verb: str, url: str) -> AsyncIterator[None]:
-    """Turn httpx's errors into sentences about `url`, and say which may pass."""
-    import httpx
-
+@contextmanager
+def _local() -> Iterator[None]:
     try:
         yield
-    except httpx.TransportError as error:
-        said = StorageError(f"cannot {verb} {redact(url)}: {_cause(error)}")
-        if isinstance(error, httpx.UnsupportedProtocol) or "CERTIFICATE_VERIFY_FAILED" in str(error):
-            raise said from error
-        raise Passing(said) from error
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise StorageError(f"cannot {verb} {redact(url)}: {_cause(error)}") from error
+    except OSError as error:
+        raise _Local(error) from error
 
 
-def _cause(error: Exception) -> str:
-    import httpx
-
-    known: tuple[tuple[type[Exception], str], ...] = (
-        (httpx.ConnectTimeout, "the server cannot be reached in time"),
-        (httpx.ReadTimeout, "the server sent nothing for too long"),
-        (httpx.WriteTimeout, "the server took nothing for too long"),
-        (httpx.ConnectError, f"the server cannot be reached ({reason(error)})"),
-        (httpx.RemoteProtocolError, "the server cut the connection"),
-        (httpx.TooManyRedirects, "the server redirects without end"),
-    )
-    for kind, words in known:
-        if isinstance(error, kind):
-            return words
-    return reason(error) if str(error) else "the connection broke"
+@contextmanager
+def _spoken(verb: str, url: str) -> Iterator[None]:
+    """Turn what a session raises into sentences about `url`, and say which may pass."""
+    said = f"cannot {verb} {redact(url)}: "
+    try:
+        yield
+    except _Local as fault:
+        raise fault.error from None
+    except Unreached as error:
+        sentence = StorageError(f"{said}{error}")
+        raise (Passing(sentence) if error.passing else sentence) from error
+    except TimeoutError as error:
+        raise Passing(StorageError(f"{said}the server sent nothing for too long")) from error
+    except (http.client.InvalidURL, ValueError) as error:
+        raise StorageError(f"{said}{reason(error)}") from error
+    except http.client.HTTPException as error:
+        raise Passing(StorageError(f"{said}the server cut the connection")) from error
+    except OSError as error:
+        what = "the server cut the connection" if isinstance(error, ConnectionError) else reason(error)
+        raise Passing(StorageError(f"{said}{what}")) from error
