@@ -27,7 +27,7 @@ __all__ = ["FtpScheme"]
 
 T = TypeVar("T")
 
-_BLOCK = 1 << 20
+_WORTH_A_LOOK = 1 << 20
 _WORTH_A_NEW_TRY = 16 << 20
 _AT_ONCE = 4
 """Sessions with one server: many let in no more from one address."""
@@ -59,7 +59,7 @@ class FtpScheme:
 
     async def fetch(self, url: str, target: int) -> Fetched:
         """See `Scheme.fetch`."""
-        download = _Download(url, place_of(url).path, target, self._tries())
+        download = _Download(url, place_of(url).path, target, self._tries(), self._options.block)
         await self._trying("read", url, download.tries, download.go_on)
         return Fetched(download.at)
 
@@ -70,7 +70,7 @@ class FtpScheme:
         place = place_of(url)
         if place.path.endswith("/"):
             raise StorageError(f"{redact(url)} ends with a slash, so it cannot be the URL of a file")
-        upload = _Upload(url, place.path, source, self._tries())
+        upload = _Upload(url, place.path, source, self._tries(), self._options.block)
         try:
             await self._trying("write", url, upload.tries, upload.go_on)
         except BaseException:
@@ -148,12 +148,13 @@ class FtpScheme:
 class _Download:
     """One file on its way here, over as many sessions as it takes."""
 
-    def __init__(self, url: str, path: str, target: int, tries: Tries) -> None:
+    def __init__(self, url: str, path: str, target: int, tries: Tries, block: int) -> None:
         self.at = 0
         self.tries = tries
         self._url = url
         self._path = path
         self._target = target
+        self._block = block
         self._mark: tuple[int | None, str | None] = (None, None)
         self._furthest = 0
 
@@ -167,7 +168,7 @@ class _Download:
             data = self._ask(session)
         if not self.at:
             os.ftruncate(self._target, 0)
-        buffer = memoryview(bytearray(_BLOCK))
+        buffer = memoryview(bytearray(self._block))
         try:
             while count := self._receive(data, buffer):
                 self._write(buffer[:count])
@@ -184,7 +185,7 @@ class _Download:
     def _look(self, session: Session) -> tuple[int | None, str | None]:
         """By what the file is known again: size and time; the time of one that would be sent anew is not asked for."""
         size = session.size(self._path)
-        return size, session.modified(self._path) if size is not None and size > _BLOCK else None
+        return size, session.modified(self._path) if size is not None and size > _WORTH_A_LOOK else None
 
     def _ask(self, session: Session) -> socket.socket:
         try:
@@ -218,13 +219,14 @@ class _Download:
 class _Upload:
     """One file on its way there, under the name `part` until it is whole."""
 
-    def __init__(self, url: str, path: str, source: Source, tries: Tries) -> None:
+    def __init__(self, url: str, path: str, source: Source, tries: Tries, block: int) -> None:
         self.part = f"{path.rpartition('/')[0]}/tesk-{secrets.token_hex(8)}.part"
         self.tries = tries
         self.begun = False
         self._url = url
         self._path = path
         self._source = source
+        self._block = block
         self._restarts = True
         self._furthest = 0
 
@@ -235,7 +237,7 @@ class _Upload:
             data = self._ask(session, at)
             self.begun = True
         while at < self._source.size:
-            block = os.pread(self._source.fd, min(_BLOCK, self._source.size - at), at)
+            block = os.pread(self._source.fd, min(self._block, self._source.size - at), at)
             if not block:
                 raise StorageError(f"cannot write {redact(self._url)}: the file changed its size while it was read")
             with _spoken("write", self._url):

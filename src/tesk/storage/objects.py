@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tesk.storage.base import Entry, Fetched, Source
+from tesk.storage.budget import Budget
 from tesk.storage.errors import StorageError, redact, shown
 from tesk.storage.local import Workers, write_all
 from tesk.storage.options import StorageOptions
@@ -42,6 +43,7 @@ class S3Scheme:
         self._options = options
         self._workers = workers
         self._stores: dict[tuple[str, bool], S3Store] = {}
+        self._budget = Budget(options.memory)
 
     async def walk(self, url: str) -> AsyncIterator[Entry]:
         """See `Scheme.walk`. A key that ends with a slash is an (empty) directory."""
@@ -68,7 +70,8 @@ class S3Scheme:
     async def fetch(self, url: str, target: int) -> Fetched:
         """See `Scheme.fetch`."""
         place = self._file(url)
-        download = _Download(self._store(place.bucket), place.key, target, self._workers)
+        block = max(self._options.block, min(_BLOCK, self._options.memory // self._options.parallelism))
+        download = _Download(self._store(place.bucket), place.key, target, self._workers, block)
 
         async def attempt() -> None:
             with self._spoken("read", url):
@@ -84,32 +87,18 @@ class S3Scheme:
 
     async def deliver(self, source: Source, url: str) -> None:
         """See `Scheme.deliver`. An upload that fails or is cancelled is taken back."""
-        import obstore
 
         place = self._file(url)
         store = self._store(place.bucket, writes=True)
-        with self._spoken("write", url):
-            if source.size <= _PART:
-                whole = await self._workers.run(lambda _: os.pread(source.fd, source.size, 0))
-                if len(whole) != source.size:
-                    raise StorageError(f"cannot write {redact(url)}: the file changed its size while it was read")
-                await obstore.put_async(store, place.key, whole, use_multipart=False)
-                return
-            parts = _Parts(source, self._workers)
-            upload = asyncio.ensure_future(
-                obstore.put_async(
-                    store,
-                    place.key,
-                    parts.blocks(),
-                    chunk_size=max(_PART, source.size // _MOST_PARTS),
-                    max_concurrency=_PARTS_AT_ONCE,
-                )
-            )
-            try:
-                await asyncio.shield(upload)
-            except asyncio.CancelledError:
-                await parts.give_up(upload)
-                raise
+        part = max(_PART, source.size // _MOST_PARTS)
+        at_once = max(1, min(_PARTS_AT_ONCE, self._options.memory // part - 1))
+        held = source.size if source.size <= _PART else part * (at_once + 1)
+        async with self._budget.lent(held):
+            with self._spoken("write", url):
+                if source.size <= _PART:
+                    await self._put(store, place.key, source, url)
+                else:
+                    await self._put_parts(store, place.key, source, part, at_once)
 
     async def make_directory(self, url: str) -> None:
         """Does nothing: S3 has keys only."""
@@ -117,6 +106,27 @@ class S3Scheme:
     async def close(self) -> None:
         """See `Scheme.close`."""
         self._stores.clear()
+
+    async def _put(self, store: S3Store, key: str, source: Source, url: str) -> None:
+        import obstore
+
+        whole = await self._workers.run(lambda _: os.pread(source.fd, source.size, 0))
+        if len(whole) != source.size:
+            raise StorageError(f"cannot write {redact(url)}: the file changed its size while it was read")
+        await obstore.put_async(store, key, whole, use_multipart=False)
+
+    async def _put_parts(self, store: S3Store, key: str, source: Source, part: int, at_once: int) -> None:
+        import obstore
+
+        parts = _Parts(source, self._workers)
+        upload = asyncio.ensure_future(
+            obstore.put_async(store, key, parts.blocks(), chunk_size=part, max_concurrency=at_once)
+        )
+        try:
+            await asyncio.shield(upload)
+        except asyncio.CancelledError:
+            await parts.give_up(upload)
+            raise
 
     def _file(self, url: str) -> _Place:
         place = _place(url)
@@ -224,12 +234,13 @@ class S3Scheme:
 class _Download:
     """One object on its way. A request is tried again by obstore; an answer that breaks off, here."""
 
-    def __init__(self, store: S3Store, key: str, target: int, workers: Workers) -> None:
+    def __init__(self, store: S3Store, key: str, target: int, workers: Workers, block: int) -> None:
         self.at = 0
         self._store = store
         self._key = key
         self._target = target
         self._workers = workers
+        self._block = block
         self._etag: str | None = None
 
     async def go_on(self) -> None:
@@ -250,7 +261,7 @@ class _Download:
             raise Passing(StorageError(f"{shown(self._key)} changed while it was read")) from error
         self._etag = answer.meta["e_tag"] or None
         try:
-            async for block in answer.stream(_BLOCK):
+            async for block in answer.stream(self._block):
                 await self._write(block)
         except GenericError as error:
             raise Passing(StorageError(str(error))) from error

@@ -14,6 +14,9 @@ from typing import Any
 __all__ = ["FtpOptions", "S3Options", "SharedRoot", "StorageOptions", "StorageSettings"]
 
 
+_LEAST_BLOCK, _MOST_BLOCK = 1 << 16, 1 << 20
+
+
 @dataclass(frozen=True, slots=True)
 class S3Options:
     """How to reach S3. Without keys and without `ambient`, requests are anonymous.
@@ -70,7 +73,7 @@ class StorageOptions:
     `file_roots` are the absolute directories below which `file://` URLs and bare paths may lie, besides `shared`.
     `stall_timeout` is how many seconds may pass without a byte. A transfer is tried again `retries` times,
     first after about `retry_delay` seconds, then twice as long each time. `parallelism` is how many transfers
-    of one task run at once.
+    of one task run at once, and `memory` how many bytes they hold together, more or less.
     """
 
     file_roots: tuple[str, ...] = ()
@@ -81,7 +84,13 @@ class StorageOptions:
     retries: int = 4
     retry_delay: float = 0.5
     parallelism: int = 8
+    memory: int = 64 << 20
     shared: tuple[SharedRoot, ...] = ()
+
+    @property
+    def block(self) -> int:
+        """How many bytes one transfer holds at a time."""
+        return max(_LEAST_BLOCK, min(_MOST_BLOCK, self.memory // max(1, self.parallelism)))
 
     @property
     def shared_roots(self) -> dict[str, Path]:

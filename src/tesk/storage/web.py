@@ -22,7 +22,6 @@ from tesk.storage.web_session import Address, Session, Unreached, address_of, tr
 
 __all__ = ["HttpScheme"]
 
-_BLOCK = 1 << 20
 _WORTH_A_NEW_TRY = 16 << 20
 _REDIRECTS = frozenset({301, 302, 307, 308})
 _READ_REDIRECTS = _REDIRECTS | {303}
@@ -49,7 +48,7 @@ class HttpScheme:
 
     async def fetch(self, url: str, target: int) -> Fetched:
         """See `Scheme.fetch`."""
-        download = _Download(url, target, self._tries())
+        download = _Download(url, target, self._tries(), self._options.block)
         await retrying(lambda: self._following("read", url, download.go_on), download.tries)
         return Fetched(download.at)
 
@@ -57,7 +56,7 @@ class HttpScheme:
         """See `Scheme.deliver`."""
 
         def put(session: Session, here: str) -> _Step:
-            return _put(session, source, here, url)
+            return _put(session, source, here, url, self._options.block)
 
         await retrying(lambda: self._following("write", url, put), self._tries())
 
@@ -135,11 +134,12 @@ class _Local(Exception):
 class _Download:
     """One file on its way, over as many requests as it takes."""
 
-    def __init__(self, url: str, target: int, tries: Tries) -> None:
+    def __init__(self, url: str, target: int, tries: Tries, block: int) -> None:
         self.url = url
         self.at = 0
         self.tries = tries
         self._target = target
+        self._block = block
         self._validator: str | None = None
         self._check: Check | None = None
         self._furthest = 0
@@ -171,7 +171,7 @@ class _Download:
 
     def _take(self, answer: http.client.HTTPResponse) -> None:
         """Write what arrives, in large blocks; also what had arrived when the connection broke."""
-        buffer = memoryview(bytearray(_BLOCK))
+        buffer = memoryview(bytearray(self._block))
         while count := self._receive(answer, buffer):
             self._write(buffer[:count])
         if answer.length:
@@ -203,12 +203,12 @@ class _Download:
             self.tries.renew()
 
 
-def _put(session: Session, source: Source, here: str, url: str) -> _Step:
+def _put(session: Session, source: Source, here: str, url: str, size: int) -> _Step:
     def send(wire: http.client.HTTPConnection) -> None:
         at = 0
         while at < source.size:
             with _local():
-                block = os.pread(source.fd, min(_BLOCK, source.size - at), at)
+                block = os.pread(source.fd, min(size, source.size - at), at)
             if not block:
                 raise StorageError(f"cannot write {redact(url)}: the file changed its size while it was read")
             try:
