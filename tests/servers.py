@@ -160,13 +160,14 @@ class Answer:
     """One thing a `WebServer` does instead of what was asked.
 
     `status` with `headers` and no file; or, with `cut`, the file's first bytes and then a closed connection; or, with
-    `stall`, the same and then silence.
+    `stall`, the same and then silence; or, `spoilt`, the file with one byte wrong.
     """
 
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     cut: int | None = None
     stall: int | None = None
+    spoilt: bool = False
 
 
 class WebServer:
@@ -175,6 +176,7 @@ class WebServer:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.etags: dict[str, str] = {}
+        self.headers: dict[str, dict[str, str]] = {}
         self.answers: defaultdict[str, list[Answer]] = defaultdict(list)
         self.seen: list[tuple[str, str, dict[str, str]]] = []
         self.ending = threading.Event()
@@ -244,8 +246,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("content-range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         self.send_header("content-length", str(len(body) - start))
         self.send_header("etag", etag)
+        for key, one in self.web.headers.get(self.path, {}).items():
+            self.send_header(key, one)
         self.end_headers()
         rest = body[start:]
+        if answer and answer.spoilt:
+            rest = bytes([rest[0] ^ 1]) + rest[1:]
         if answer and answer.cut is not None:
             self.wfile.write(rest[: answer.cut])
             self.close_connection = True
