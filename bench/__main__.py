@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bench.api import api_rates, filters, latency, memory
 from bench.figures import Figure
+from bench.files import transfers
 from bench.followers import followers
 from bench.growth import growth
 from bench.local import no_op_tasks
@@ -36,6 +37,7 @@ def benchmarks(only: str) -> dict[str, Callable[[], list[Figure]]]:
         "memory": memory,
         "followers": followers,
         "growth": growth,
+        "files": partial(transfers, only),
         "kube": partial(_kube, only),
     }
 
@@ -61,7 +63,10 @@ def main(arguments: list[str]) -> int:
         "names", nargs="*", metavar="NAME", help=f"all but growth and kube, or some of: {', '.join(known)}"
     )
     parser.add_argument(
-        "--only", default="", metavar="TEXT", help="of api, filters and kube: rows or parts with TEXT in the name"
+        "--only",
+        default="",
+        metavar="TEXT",
+        help="of api, filters, files and kube: rows or parts with TEXT in the name",
     )
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a goal is missed")
     asked = parser.parse_args(arguments)

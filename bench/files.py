@@ -1,7 +1,7 @@
 """The filer's transfers beside those of the tools that people use: curl, and `aws s3`.
 
-Everything lies in memory (/dev/shm), so that programs are compared and not disks; the servers share the machine with the clients.
-Both sides take turns, and a figure is the ratio of their medians.
+Everything lies in memory (/dev/shm), so that programs are compared and not disks; the servers share the machine with
+the clients. Both sides take turns, and a figure is the ratio of their medians.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ __all__ = ["transfers"]
 BIG = 2 << 30
 SMALL = 4096
 MANY = 5000
+PART, AT_ONCE = 256 << 20, 8
 ROUNDS = 3
+LOOK_SECONDS = 0.02
 AWSCLI = Path(__file__).with_name("requirements") / "awscli.txt"
 
 
@@ -48,8 +50,8 @@ class _Times:
 
 
 def transfers(only: str = "") -> list[Figure]:
-    """2 GiB down and up over HTTP and S3, and 5,000 files of 4 KiB down from S3; `only` picks parts with that text in
-    their names: http, s3, many.
+    """2 GiB down and up over HTTP and S3, several large files at once, and 5,000 files of 4 KiB down from S3;
+    `only` picks parts with that text in their names: http, s3, many.
     """
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as name:
@@ -119,6 +121,7 @@ def _s3(place: Path, server: S3Server, aws: str, only: str) -> list[Figure]:
                 "aws s3 cp",
                 0.9,
             )
+            figures += _at_once(place, scratch, environment)
         if only in "many":
             (bucket / "many").mkdir()
             for number in range(MANY):
@@ -132,6 +135,21 @@ def _s3(place: Path, server: S3Server, aws: str, only: str) -> list[Figure]:
                 "aws s3 cp --recursive",
                 1.0,
             )
+    return figures
+
+
+def _at_once(place: Path, scratch: Path, environment: dict[str, str]) -> list[Figure]:
+    """The memory that files take that move at once, as many as the filer moves at a time."""
+    _fill(scratch / "part", PART)
+    urls = [f"s3://bench/part-{number}" for number in range(AT_ONCE)]
+    up = Plan(executors=(), outputs=tuple(Delivery("/part", one, "FILE") for one in urls))
+    down = Plan(executors=(), inputs=tuple(Transfer(f"/parts/{one[-1]}", "FILE", one) for one in urls))
+    figures = []
+    for way, phase, plan in (("up", "--out", up), ("down", "--in", down)):
+        spent, rss = _filer(place, phase, plan, scratch, environment)
+        name = f"peak RSS, {AT_ONCE} files of {PART >> 20} MiB at once {way} over S3"
+        figures.append(Figure(name, rss, "MiB", 150.0, "less", f"{spent:.2f} s"))
+    shutil.rmtree(scratch / "parts")
     return figures
 
 
@@ -168,15 +186,29 @@ def _filer(
 
 def _run(command: list[str], environment: dict[str, str] | None = None) -> tuple[float, float]:
     """Seconds and peak RSS in MiB of a process that must end well."""
-    start = time.perf_counter()
+    start, rss = time.perf_counter(), 0.0
     process = subprocess.Popen(
         command, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    while process.poll() is None:
+        rss = max(rss, _peak(process.pid))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(LOOK_SECONDS)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command[:3])} … ended with {process.returncode}")
-    return time.perf_counter() - start, used.ru_maxrss / 1024
+    return time.perf_counter() - start, rss
+
+
+def _peak(pid: int) -> float:
+    """The most that the process has had resident since it began its program, in MiB.
+
+    Not what `wait4` tells: there our own memory counts, which the process had for a moment when it was forked.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
 
 
 def _down(path: str, url: str) -> Plan:

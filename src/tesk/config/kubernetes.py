@@ -240,7 +240,7 @@ class KubernetesConfig(Section):
     storage_secret: Named = Field(
         "",
         description="A Secret whose keys are environment variables of filers: AWS_ACCESS_KEY_ID,"
-        " AWS_SECRET_ACCESS_KEY, …",
+        " AWS_SECRET_ACCESS_KEY, TESK_FTP_USERNAME, TESK_FTP_PASSWORD, … (storage.md).",
     )
     file_volumes: Annotated[tuple[FileVolumeConfig, ...], Field(strict=False)] = Field(
         (),

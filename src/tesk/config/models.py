@@ -162,7 +162,7 @@ class StorageConfig(Section):
         60.0, description="Seconds without a single byte after which a transfer counts as broken."
     )
     attempts: int = Field(3, ge=1, le=100, description="How often a transfer is tried when trying again can help.")
-    parallel: int = Field(8, ge=1, le=1024, description="Transfers of one task at the same time.")
+    parallel: int = Field(8, ge=1, le=1024, description="Transfers of one task at the same time (storage.md).")
     s3: S3Config = Field(default_factory=S3Config, description="S3.")
 
 
