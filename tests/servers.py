@@ -23,6 +23,7 @@ import pytest
 
 __all__ = [
     "Answer",
+    "Conversation",
     "FtpServer",
     "S3Server",
     "WebServer",
