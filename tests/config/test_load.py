@@ -308,6 +308,7 @@ def test_no_two_keys_share_a_variable():
         ("TESK_SERVER_COLOUR_OF_THE_LOGO", "is ignored"),
         ("TESK_TEST_POSTGRES", None),
         ("TESK_URL", None),
+        ("TESK_FTP_PASSWORD", None),
         ("TESK_PORT_8080_TCP_ADDR", None),  # Kubernetes, for a Service called tesk
         ("TESK_SERVICE_PORT_HTTP", None),
         ("TESK_ELSEWHERE", None),

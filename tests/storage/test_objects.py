@@ -19,7 +19,7 @@ from tesk.storage import Entry, S3Options, Source, Storage, StorageError, Storag
 BIG = os.urandom(20 << 20)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def bucket(s3_server: S3Server) -> Path:
     """The directory of the bucket `bucket`."""
     return s3_server.bucket("bucket")

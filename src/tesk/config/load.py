@@ -24,7 +24,7 @@ __all__ = ["Loaded", "Source", "load", "load_with_sources"]
 
 _log = logging.getLogger("tesk.config")
 
-_NOT_KEYS = {"TESK_CONFIG", "TESK_URL"}
+_NOT_KEYS = {"TESK_CONFIG", "TESK_URL", "TESK_FTP_USERNAME", "TESK_FTP_PASSWORD"}
 _NOT_OURS = re.compile(r"TESK_(TEST_.*|SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP)(_.*)?)?)")
 """The tests' own variables, and what Kubernetes sets in every pod when a Service is called `tesk`."""
 

@@ -236,13 +236,14 @@ class _Upload:
             at = self._arrived(session)
             data = self._ask(session, at)
             self.begun = True
+        buffer = memoryview(bytearray(min(self._block, self._source.size)))
         while at < self._source.size:
-            block = os.pread(self._source.fd, min(self._block, self._source.size - at), at)
-            if not block:
+            count = os.preadv(self._source.fd, [buffer[: self._source.size - at]], at)
+            if not count:
                 raise StorageError(f"cannot write {redact(self._url)}: the file changed its size while it was read")
             with _spoken("write", self._url):
-                self._send(session, data, block)
-            at += len(block)
+                self._send(session, data, buffer[:count])
+            at += count
         with _spoken("write", self._url):
             session.finish()
             arrived = session.size(self.part)
@@ -277,7 +278,7 @@ class _Upload:
         session.make_directory(posixpath.dirname(self.part))
         return session.send(self.part, 0)
 
-    def _send(self, session: Session, data: socket.socket, block: bytes) -> None:
+    def _send(self, session: Session, data: socket.socket, block: memoryview) -> None:
         try:
             data.sendall(block)
         except TimeoutError:

@@ -70,8 +70,7 @@ class S3Scheme:
     async def fetch(self, url: str, target: int) -> Fetched:
         """See `Scheme.fetch`."""
         place = self._file(url)
-        block = max(self._options.block, min(_BLOCK, self._options.memory // self._options.parallelism))
-        download = _Download(self._store(place.bucket), place.key, target, self._workers, block)
+        download = _Download(self._store(place.bucket), place.key, target, self._workers, self._options.block)
 
         async def attempt() -> None:
             with self._spoken("read", url):

@@ -205,18 +205,18 @@ class _Download:
 
 def _put(session: Session, source: Source, here: str, url: str, size: int) -> _Step:
     def send(wire: http.client.HTTPConnection) -> None:
-        at = 0
+        at, buffer = 0, memoryview(bytearray(min(size, source.size)))
         while at < source.size:
             with _local():
-                block = os.pread(source.fd, min(size, source.size - at), at)
-            if not block:
+                count = os.preadv(source.fd, [buffer[: source.size - at]], at)
+            if not count:
                 raise StorageError(f"cannot write {redact(url)}: the file changed its size while it was read")
             try:
-                wire.send(block)
+                wire.send(buffer[:count])
             except TimeoutError as error:
                 sentence = f"cannot write {redact(url)}: the server took nothing for too long"
                 raise Passing(StorageError(sentence)) from error
-            at += len(block)
+            at += count
 
     answer = session.ask("PUT", here, {"content-length": str(source.size)}, send)
     if location := _elsewhere(answer, _REDIRECTS):

@@ -70,6 +70,7 @@ class Session:
         self._stall_timeout = stall_timeout
         self._hung_up = False
         self._wire: http.client.HTTPConnection | None = None
+        self._answer: http.client.HTTPResponse | None = None
 
     @property
     def fresh(self) -> bool:
@@ -111,9 +112,11 @@ class Session:
                 body(wire)
             except (BrokenPipeError, ConnectionResetError):
                 with suppress(OSError, http.client.HTTPException):
-                    return wire.getresponse()  # why it wants no more
+                    self._answer = wire.getresponse()  # why it wants no more
+                    return self._answer
                 raise
-        return wire.getresponse()
+        self._answer = wire.getresponse()
+        return self._answer
 
     def finish(self, answer: http.client.HTTPResponse) -> bool:
         """Read what is left of a small answer; whether the connection can be used again."""
@@ -131,7 +134,10 @@ class Session:
                 socket.socket.shutdown(self._wire.sock, socket.SHUT_RDWR)  # TLS's own one is not for two threads
 
     def close(self) -> None:
-        """Give back the connection."""
+        """Give back the connection, which an answer that was not read to its end holds too."""
+        if self._answer is not None:
+            self._answer.close()
+            self._answer = None
         if self._wire is not None:
             self._wire.close()
             self._wire = None
