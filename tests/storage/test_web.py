@@ -22,6 +22,23 @@ async def test_fetch(storage: Storage, web_server: WebServer, tmp_path: Path) ->
     assert web_server.seen[0][2]["accept-encoding"] == "identity"
 
 
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    [
+        ("/a//b", "/a//b"),
+        ("/a b/é", "/a%20b/%C3%A9"),
+        ("/a%2Fb%20c?q=%41+b&c#part", "/a%2Fb%20c?q=%41+b&c"),
+        ("", "/"),
+        ("?q", "/?q"),
+    ],
+)
+async def test_a_url_is_asked_for_as_it_stands(
+    storage: Storage, web_server: WebServer, tmp_path: Path, url: str, asked: str
+) -> None:
+    web_server.files[asked] = b"x"
+    assert await fetched(storage, web_server.url + url, tmp_path / "t") == b"x"
+
+
 async def test_fetch_leaves_bytes_as_they_are_even_when_the_server_calls_them_encoded(
     storage: Storage, tmp_path: Path
 ) -> None:

@@ -91,9 +91,7 @@ class Session:
         """The answer to a request, whose body `body` sends; follow no redirects."""
         wire = self._connected()
         parts = urlsplit(url)
-        target = quote(parts._replace(scheme="", netloc="", fragment="").geturl(), safe=_AS_IT_IS) or "/"
-        if target.startswith("?"):
-            target = f"/{target}"
+        target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_AS_IT_IS)
         everything = {"accept": "*/*", "accept-encoding": "identity", "user-agent": f"tesk/{__version__}", **headers}
         if parts.username is not None:
             everything["authorization"] = _basic(parts.username, parts.password)
