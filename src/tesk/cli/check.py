@@ -154,7 +154,8 @@ async def _engines(config: Config) -> AsyncIterator[Finding]:
                 continue
             await engine.stop()
             chosen = "" if works else "; runs tasks here"
-            yield Finding(f"engine {engine.name}", "ok", f"works{chosen}")
+            unheld = "".join(f"; {name} {instead}" for name, instead in engine.unheld.items())
+            yield Finding(f"engine {engine.name}", "ok", f"works{chosen}{unheld}")
             works += 1
     if not works:
         yield Finding("engines", "fail", "none works; do what one of the lines above says")

@@ -221,6 +221,9 @@ class LocalConfig(Section):
         None,
         description="Scratch that tasks may use together, in 10^9 bytes; null takes what is free at start.",
     )
+    pids: Annotated[int, Field(ge=16)] | None = Field(
+        4096, description="Processes and threads that one executor may have at a time; null: any number."
+    )
 
 
 class ControllerConfig(Section):

@@ -146,6 +146,7 @@ def _local_options(config: Config) -> LocalOptions:
         engine=local.engine,
         capacity=Capacity(local.cpu_cores, _bytes(local.ram_gb), _bytes(local.disk_gb)),
         log_bytes=config.tasks.log_bytes,
+        pids=local.pids,
     )
 
 

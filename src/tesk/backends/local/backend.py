@@ -17,6 +17,7 @@ from tesk.backends.local.machine import Admission, measure
 from tesk.backends.local.steps import LocalSteps, remove_tree
 from tesk.backends.local.streams import StreamReader
 from tesk.backends.sharing import Followers
+from tesk.plan.model import Plan
 from tesk.plan.site import Capacity
 from tesk.storage import Storage
 from tesk.taskmaster.report import Report
@@ -37,7 +38,8 @@ class LocalOptions:
 
     `state` is the server's state directory. `engine` "auto" takes the first that works of podman and sandbox.
     `capacity` None, or a field of it None, means what the machine has. `log_bytes` bounds each stream in the report.
-    `hidden` are further directories that sandboxed executors see empty.
+    `hidden` are further directories that sandboxed executors see empty. `pids`: how many processes and threads one
+    executor may have at a time; None for any number.
     """
 
     state: Path
@@ -45,6 +47,7 @@ class LocalOptions:
     capacity: Capacity = field(default_factory=Capacity)
     log_bytes: int = 65536
     hidden: tuple[str, ...] = ()
+    pids: int | None = None
 
 
 def make_engines(options: LocalOptions) -> list[Engine]:
@@ -53,8 +56,8 @@ def make_engines(options: LocalOptions) -> list[Engine]:
     from tesk.backends.local.sandbox.engine import Sandbox
 
     engines: dict[str, Callable[[], Engine]] = {
-        "podman": lambda: Podman(options.state),
-        "sandbox": lambda: Sandbox(options.state, options.hidden),
+        "podman": lambda: Podman(options.state, options.pids),
+        "sandbox": lambda: Sandbox(options.state, options.hidden, options.pids),
     }
     names = list(engines) if options.engine == "auto" else [options.engine]
     return [engines[one]() for one in names]
@@ -139,6 +142,8 @@ class LocalBackend:
         self._engine = await _first_that_works(make_engines(self._options))
         if self._engine.note:
             log.warning("engine sandbox: image names are noted and not used; install podman to use images")
+        for name, instead in self._engine.unheld.items():
+            log.warning("engine %s: %s %s", self._engine.name, name, instead)
         await asyncio.to_thread(self._remove_leftovers)
 
     async def stop(self) -> None:
@@ -229,7 +234,7 @@ class LocalBackend:
             held.ended = len(report.executors)
             self._sink(key, report)
 
-        notes = (self.engine.note,) if self.engine.note else ()
+        notes = _notes(self.engine, plan)
         try:
             report = await run_attempt(plan, steps, publish, notes=notes)
         except asyncio.CancelledError:
@@ -255,6 +260,13 @@ class LocalBackend:
         self._attempts.mkdir(exist_ok=True, mode=0o700)
         for one in self._attempts.iterdir():
             remove_tree(one)
+
+
+def _notes(engine: Engine, plan: Plan) -> tuple[str, ...]:
+    """What a task's user should know of `engine`: what of the declared it cannot hold the task to, too."""
+    declared = {"cpu_cores": plan.resources.cpu_cores, "ram_gb": plan.resources.ram_bytes}
+    unheld = [f"{name} {instead}" for name, instead in engine.unheld.items() if declared.get(name)]
+    return (*([engine.note] if engine.note else []), *unheld)
 
 
 async def _first_that_works(engines: list[Engine]) -> Engine:

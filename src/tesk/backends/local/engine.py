@@ -97,6 +97,9 @@ class Engine(Protocol):
     """A sentence for every task's `system_logs`, about what this engine does not do."""
     owner: tuple[int, int] | None
     """The user and group that scratch must belong to, or None for the server's own."""
+    unheld: Mapping[str, str]
+    """Of cpu_cores, ram_gb and local.pids, those that executors are not held to, and a clause about what is done
+    instead; known once the engine is started."""
 
     async def start(self) -> None:
         """Make ready, and end what an earlier server left running.

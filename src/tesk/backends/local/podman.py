@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
+from tesk.backends.limits import needed_more_memory
 from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
 from tesk.backends.local.streams import StreamWriter, redirect_flags
 from tesk.plan.model import Resources
@@ -30,13 +32,16 @@ class Podman:
     Args:
         state: the server's state directory, made part of every container's labels, so that a restarted server finds
             those that an earlier one left.
+        pids: how many processes and threads one executor may have at a time; None for any number.
     """
 
     name = "podman"
     note: str | None = None
     owner: tuple[int, int] | None = None
+    unheld: Mapping[str, str] = MappingProxyType({})
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, pids: int | None = None) -> None:
+        self._pids = pids
         self._label = f"tesk.state={state.resolve()}"
         self._rootless = os.getuid() != 0
 
@@ -57,7 +62,7 @@ class Podman:
 
     async def execute(self, job: Job, started: Callable[[], None]) -> ExecutorExit:
         """Run one executor as a container."""
-        run = _Container(job, self._label)
+        run = _Container(job, self._label, self._pids)
         return await run.to_end(started)
 
     async def release(self, space: Space) -> None:
@@ -72,12 +77,12 @@ class Podman:
             await _podman("rm", "-f", "-t", "0", *names, timeout=COMMAND_TIMEOUT)
 
 
-def run_arguments(job: Job, label: str) -> list[str]:
+def run_arguments(job: Job, label: str, pids: int | None = None) -> list[str]:
     """The arguments of `podman run` for `job`."""
     executor = job.executor
     found = [
         "run",
-        "--rm",
+        *([] if job.plan.resources.ram_bytes else ["--rm"]),  # else it is asked first whether it had enough
         "--pull=missing",
         f"--name=tesk-{job.name}",
         f"--label={label}",
@@ -86,6 +91,7 @@ def run_arguments(job: Job, label: str) -> list[str]:
         f"--cidfile={job.space.executor(job.index) / 'container'}",
         "--log-driver=none",
         "--entrypoint=",
+        f"--pids-limit={pids or -1}",
         *_limits(job.plan.resources),
     ]
     for source, target, read_only in job.binds():
@@ -116,9 +122,10 @@ def _limits(resources: Resources) -> list[str]:
 
 
 class _Container:
-    def __init__(self, job: Job, label: str) -> None:
+    def __init__(self, job: Job, label: str, pids: int | None) -> None:
         self.job = job
         self.label = label
+        self.pids = pids
         self.fault: str | None = None
         self.last_errors = bytearray()
 
@@ -129,7 +136,7 @@ class _Container:
             closing.callback(os.close, streams)
             stdin = self._open(self.job.executor.stdin, os.O_RDONLY, closing)
             process = await asyncio.create_subprocess_exec(
-                *("podman", *run_arguments(self.job, self.label)),
+                *("podman", *run_arguments(self.job, self.label, self.pids)),
                 stdin=asyncio.subprocess.DEVNULL if stdin is None else stdin,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -139,10 +146,22 @@ class _Container:
             try:
                 await self._carry(process, streams, closing)
                 code = await process.wait()
+                starved = await self._starved(code)
             except asyncio.CancelledError:
                 await self._remove(process)
                 raise
-        return self._end(code, start)
+        return self._end(code, start, starved=starved)
+
+    async def _starved(self, code: int) -> bool:
+        """Whether the kernel killed some of it for want of memory and it failed; a limited container goes with this."""
+        if not self.job.plan.resources.ram_bytes:
+            return False
+        name, said = f"tesk-{self.job.name}", b""
+        if code:
+            question = ("inspect", "--type=container", "--format={{.State.OOMKilled}}", name)
+            _, said, _ = await _podman(*question, timeout=COMMAND_TIMEOUT)
+        await _podman("rm", "-f", "-t", "0", name, timeout=COMMAND_TIMEOUT)
+        return said.strip() == b"true"
 
     async def _carry(self, process: asyncio.subprocess.Process, streams: int, closing: contextlib.ExitStack) -> None:
         executor = self.job.executor
@@ -204,7 +223,7 @@ class _Container:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()  # it may be pulling an image still
 
-    def _end(self, code: int, start: str) -> ExecutorExit:
+    def _end(self, code: int, start: str, *, starved: bool) -> ExecutorExit:
         created = (self.job.space.executor(self.job.index) / "container").exists()
         if self.fault:
             raise StepFailed(self.fault)
@@ -216,7 +235,7 @@ class _Container:
             )
         if code < 0:
             raise AttemptLost(f"podman itself was ended by signal {-code}")
-        problem = None
+        problem = needed_more_memory(self.job.plan, "this machine") if starved else None
         if code in (NOT_EXECUTABLE, NOT_FOUND) and self.last_errors.startswith(b"Error: "):
             command = self.job.executor.command[0]
             how = "was not found" if code == NOT_FOUND else "cannot be executed"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import hashlib
 import json
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import tesk
+from tesk.backends.limits import needed_more_memory
+from tesk.backends.local.cgroups import ControlGroups, Group
 from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
 from tesk.taskmaster.steps import AttemptLost, StepFailed, Usage
 
@@ -22,6 +26,11 @@ NOBODY = 65534
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 10.0
 MESSAGE_LIMIT = 1 << 20
+WITHOUT_GROUPS = {
+    "memory": ("ram_gb", "holds for each process alone: the server may use no control group for memory"),
+    "cpu": ("cpu_cores", "is counted and not enforced: the server may use no control group for processors"),
+    "pids": ("local.pids", "holds for all tasks together: the server may use no control group for processes"),
+}
 
 
 class Sandbox:
@@ -33,6 +42,7 @@ class Sandbox:
     Args:
         state: the server's state directory; hidden from executors, and used for mount points.
         hidden: further directories that executors see empty.
+        pids: how many processes and threads one executor may have at a time; None for any number.
     """
 
     name = "sandbox"
@@ -41,9 +51,12 @@ class Sandbox:
         "install podman to use images"
     )
 
-    def __init__(self, state: Path, hidden: tuple[str, ...] = ()) -> None:
+    def __init__(self, state: Path, hidden: tuple[str, ...] = (), pids: int | None = None) -> None:
         self._state = state
         self._hidden = ("/home", "/root", "/etc/tesk", str(Path.home()), str(state), *hidden)
+        self._pids = pids
+        self._groups = ControlGroups(state / "control-groups", f"tesk-{_digest(state)}")
+        self.unheld: Mapping[str, str] = {}
         self._gone: dict[str, asyncio.Event] = {}
         self._broken: str | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -51,7 +64,7 @@ class Sandbox:
         self.owner: tuple[int, int] | None = (NOBODY, NOBODY) if os.getuid() == 0 else None
 
     async def start(self) -> None:
-        """Start the keeper."""
+        """Start the keeper, and find out what control groups can hold executors to."""
         if not sys.platform.startswith("linux"):
             raise EngineUnavailable("the sandbox needs Linux; on this system install podman")
         space = self._state / "sandbox"
@@ -76,6 +89,8 @@ class Sandbox:
             await self.stop()
             raise EngineUnavailable(answer.get("failed", "the sandbox's keeper ended at once"))
         self._listener = asyncio.create_task(self._listen(reader))
+        await asyncio.to_thread(self._groups.start)
+        self.unheld = dict(WITHOUT_GROUPS[one] for one in WITHOUT_GROUPS if one not in self._groups.controllers)
 
     async def _spawn(self, fd: int) -> None:
         # -S and -E keep site-packages out: the keeper needs the standard library and tesk's own few modules.
@@ -100,12 +115,28 @@ class Sandbox:
         if self._listener is not None:
             self._listener.cancel()
             await asyncio.wait([self._listener])
+        await asyncio.to_thread(self._groups.stop)
 
     async def execute(self, job: Job, started: Callable[[], None]) -> ExecutorExit:
-        """Run one executor in namespaces of its own."""
+        """Run one executor in namespaces and a control group of its own."""
+        resources = job.plan.resources
+        try:
+            group = self._groups.make(
+                job.name, ram_bytes=resources.ram_bytes, cpu_cores=resources.cpu_cores, pids=self._pids
+            )
+        except OSError as error:
+            raise StepFailed(f"executor {job.index}: its limits could not be set: {error}") from error
+        try:
+            end = await self._run(job, self._message(job, group), started)
+            if end.exit_code != 0 and group.oom_kills():
+                return dataclasses.replace(end, problem=needed_more_memory(job.plan, "this machine"))
+            return end
+        finally:
+            await asyncio.to_thread(group.remove)
+
+    async def _run(self, job: Job, run: dict[str, Any], started: Callable[[], None]) -> ExecutorExit:
         gone = asyncio.Event()
         self._gone[job.name] = gone
-        run = self._message(job)
         try:
             self._send({"id": job.name, "run": run})
             started()
@@ -124,7 +155,7 @@ class Sandbox:
     async def release(self, space: Space) -> None:
         """Nothing: executors run as us, or we are root."""
 
-    def _message(self, job: Job) -> dict[str, Any]:
+    def _message(self, job: Job, group: Group) -> dict[str, Any]:
         executor = job.executor
         here = job.space.executor(job.index)
         private = here / "private"
@@ -142,6 +173,9 @@ class Sandbox:
             "private": str(private),
             "streams": str(job.space.streams(job.index)),
             "end": str(here / "end"),
+            "doors": group.doors,
+            "data": job.plan.resources.ram_bytes if "ram_gb" in self.unheld else None,
+            "processes": self._pids if "local.pids" in self.unheld else None,
         }
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -158,6 +192,11 @@ class Sandbox:
         self._broken = "the sandbox's keeper ended while the executor ran"
         for gone in self._gone.values():
             gone.set()
+
+
+def _digest(state: Path) -> str:
+    """Eight letters by which no two servers of this machine are called the same."""
+    return hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:8]
 
 
 def _read_end(path: Path) -> ExecutorExit:
