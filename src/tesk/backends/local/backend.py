@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from tesk.backends.base import Attempt, AttemptKey, LogStream, ReportSink
+from tesk.backends.local.disk import DiskWatch
 from tesk.backends.local.engine import Engine, EngineUnavailable, Space
 from tesk.backends.local.machine import Admission, measure
 from tesk.backends.local.steps import LocalSteps, remove_tree
@@ -24,7 +25,7 @@ from tesk.taskmaster.report import Report
 from tesk.taskmaster.run import now, run_attempt
 from tesk.tes.states import State
 
-__all__ = ["LocalBackend", "LocalOptions", "make_engines"]
+__all__ = ["LocalBackend", "LocalOptions", "make_engines", "notes"]
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ class LocalOptions:
     `capacity` None, or a field of it None, means what the machine has. `log_bytes` bounds each stream in the report.
     `hidden` are further directories that sandboxed executors see empty. `pids`: how many processes and threads one
     executor may have at a time; None for any number.
+    `scratch_bytes` is what an attempt may fill whose task declares no disk; None for all of the capacity. `max_runtime`
+    are seconds that an executor may take.
     """
 
     state: Path
@@ -48,6 +51,8 @@ class LocalOptions:
     log_bytes: int = 65536
     hidden: tuple[str, ...] = ()
     pids: int | None = None
+    scratch_bytes: int | None = None
+    max_runtime: int | None = None
 
 
 def make_engines(options: LocalOptions) -> list[Engine]:
@@ -124,6 +129,7 @@ class LocalBackend:
             found, **{name: value for name, value in wanted.items() if value is not None}
         )
         self._admission = Admission(self.capacity)
+        self._disk = DiskWatch(options.state, options.scratch_bytes or self.capacity.disk_bytes)
         self._followers: Followers[tuple[AttemptKey, int]] = Followers()
 
     @property
@@ -223,7 +229,9 @@ class LocalBackend:
             held.space,
             self.engine,
             self._storage,
+            self._disk,
             log_bytes=self._options.log_bytes,
+            max_runtime=self._options.max_runtime,
             followed=lambda: held.followers > 0,
         )
         last: Report | None = None
@@ -234,9 +242,8 @@ class LocalBackend:
             held.ended = len(report.executors)
             self._sink(key, report)
 
-        notes = _notes(self.engine, plan)
         try:
-            report = await run_attempt(plan, steps, publish, notes=notes)
+            report = await run_attempt(plan, steps, publish, notes=notes(self.engine, plan))
         except asyncio.CancelledError:
             report = dataclasses.replace(last or Report(State.CANCELED), state=State.CANCELED, end_time=now())
         except Exception as error:
@@ -262,7 +269,7 @@ class LocalBackend:
             remove_tree(one)
 
 
-def _notes(engine: Engine, plan: Plan) -> tuple[str, ...]:
+def notes(engine: Engine, plan: Plan) -> tuple[str, ...]:
     """What a task's user should know of `engine`: what of the declared it cannot hold the task to, too."""
     declared = {"cpu_cores": plan.resources.cpu_cores, "ram_gb": plan.resources.ram_bytes}
     unheld = [f"{name} {instead}" for name, instead in engine.unheld.items() if declared.get(name)]

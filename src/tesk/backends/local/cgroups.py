@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CONTROLLERS", "ControlGroups", "Group", "Hierarchy", "hierarchies"]
+__all__ = ["CONTROLLERS", "ControlGroups", "Group", "Hierarchy", "Limits", "hierarchies", "settings"]
 
 CONTROLLERS = ("memory", "cpu", "pids")
 PERIOD = 100_000
@@ -39,6 +39,39 @@ class Hierarchy:
     own: Path
     controllers: frozenset[str]
     unified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an executor may have at a time: bytes of memory, cores, processes and threads; None for no limit."""
+
+    ram_bytes: int | None = None
+    cpu_cores: float | None = None
+    pids: int | None = None
+
+
+def settings(limits: Limits, controllers: frozenset[str], *, unified: bool) -> list[tuple[str, str, bool]]:
+    """The files of a group, what to write to each in this order, and whether it must be there.
+
+    Swap is no way around a limit of memory, where the kernel counts that. In a unified tree an executor that needs more
+    ends whole, as a container of Kubernetes does.
+    """
+    found: list[tuple[str, str, bool]] = []
+    if limits.ram_bytes and "memory" in controllers:
+        size = str(max(limits.ram_bytes, LEAST_MEMORY))
+        if unified:
+            found += [("memory.max", size, True), ("memory.swap.max", "0", False), ("memory.oom.group", "1", False)]
+        else:
+            found += [("memory.limit_in_bytes", size, True), ("memory.memsw.limit_in_bytes", size, False)]
+    if limits.cpu_cores and "cpu" in controllers:
+        quota = max(round(limits.cpu_cores * PERIOD), LEAST_QUOTA)
+        if unified:
+            found += [("cpu.max", f"{quota} {PERIOD}", True)]
+        else:
+            found += [("cpu.cfs_period_us", str(PERIOD), True), ("cpu.cfs_quota_us", str(quota), True)]
+    if limits.pids and "pids" in controllers:
+        found += [("pids.max", str(limits.pids), True)]
+    return found
 
 
 def hierarchies(mountinfo: str, membership: str) -> Iterator[Hierarchy]:
@@ -113,12 +146,12 @@ class ControlGroups:
             if lacking and (place := self._settle(one, lacking)) is not None:
                 self._places.append(place)
 
-    def make(self, name: str, *, ram_bytes: int | None, cpu_cores: float | None, pids: int | None) -> Group:
-        """A group for one executor, with limits as far as they are given and enforced; raises OSError."""
+    def make(self, name: str, limits: Limits) -> Group:
+        """A group for one executor, with `limits` as far as they can be enforced; raises OSError."""
         group = Group([one.path / name for one in self._places])
         try:
             for place in self._places:
-                place.limit(place.path / name, ram_bytes=ram_bytes, cpu_cores=cpu_cores, pids=pids)
+                place.limit(place.path / name, limits)
         except OSError:
             group.remove()
             raise
@@ -173,7 +206,7 @@ class _Place:
         usable = _Place(self.path, controllers, self.unified)
         probe = self.path / "probe"
         try:
-            usable.limit(probe, ram_bytes=1 << 30, cpu_cores=1.0, pids=64)
+            usable.limit(probe, Limits(ram_bytes=1 << 30, cpu_cores=1.0, pids=64))
             entered = subprocess.run(
                 ["/bin/sh", "-c", ENTER, "sh", str(probe)],
                 stdin=subprocess.DEVNULL,
@@ -187,30 +220,12 @@ class _Place:
             _remove(probe)
         return usable if controllers and entered.returncode == 0 else None
 
-    def limit(self, group: Path, *, ram_bytes: int | None, cpu_cores: float | None, pids: int | None) -> None:
+    def limit(self, group: Path, limits: Limits) -> None:
         """Make `group` and give it these limits; raises OSError."""
         group.mkdir()
-        if ram_bytes and "memory" in self.controllers:
-            self._limit_memory(group, max(ram_bytes, LEAST_MEMORY))
-        if cpu_cores and "cpu" in self.controllers:
-            quota = max(round(cpu_cores * PERIOD), LEAST_QUOTA)
-            if self.unified:
-                _write(group / "cpu.max", f"{quota} {PERIOD}")
-            else:
-                _write(group / "cpu.cfs_period_us", str(PERIOD))
-                _write(group / "cpu.cfs_quota_us", str(quota))
-        if pids and "pids" in self.controllers:
-            _write(group / "pids.max", str(pids))
-
-    def _limit_memory(self, group: Path, size: int) -> None:
-        """Swap is no way around it, where the kernel counts that."""
-        if self.unified:
-            _write(group / "memory.max", str(size))
-            _write_if_there(group / "memory.swap.max", "0")
-            _write_if_there(group / "memory.oom.group", "1")
-        else:
-            _write(group / "memory.limit_in_bytes", str(size))
-            _write_if_there(group / "memory.memsw.limit_in_bytes", str(size))
+        for name, value, needed in settings(limits, self.controllers, unified=self.unified):
+            if needed or (group / name).exists():
+                _write(group / name, value)
 
 
 class Group:
@@ -266,11 +281,6 @@ def _write(path: Path, value: str) -> None:
         os.write(fd, value.encode())
     finally:
         os.close(fd)
-
-
-def _write_if_there(path: Path, value: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        _write(path, value)
 
 
 def _remove(path: Path) -> bool:

@@ -35,6 +35,10 @@ class Space:
         """What engine and executor number `index` need beside scratch."""
         return self.path / f"ex-{index:02}"
 
+    def private(self, index: int) -> Path:
+        """Where the sandbox keeps what the executor writes to /tmp and /var/tmp."""
+        return self.executor(index) / "private"
+
     def streams(self, index: int) -> Path:
         """Where the executor's stdout and stderr are kept (tesk.backends.local.streams)."""
         return self.executor(index) / "streams"

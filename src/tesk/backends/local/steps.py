@@ -5,20 +5,27 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tesk.backends.base import AttemptKey
-from tesk.backends.local.engine import Engine, Job, Space
+from tesk.backends.limits import longest_run, ran_too_long
+from tesk.backends.local.disk import DiskWatch
+from tesk.backends.local.engine import Engine, ExecutorExit, Job, Space
+from tesk.backends.local.overuse import Overused, unless
 from tesk.backends.local.streams import excerpt
 from tesk.filer import TransferError, leave_shared, open_directories, prepare_shared, stage_in, stage_out
 from tesk.plan.model import Plan
 from tesk.storage import Storage
 from tesk.taskmaster.report import ExecutorEnd
+from tesk.taskmaster.run import now
 from tesk.taskmaster.steps import ExecutorResult, StageInResult, StageOutResult, StepFailed
 
 __all__ = ["LocalSteps", "remove_tree"]
+
+KILLED = 128 + signal.SIGKILL
 
 
 class LocalSteps:
@@ -26,6 +33,7 @@ class LocalSteps:
 
     Args:
         log_bytes: how much of each stream the report keeps, head and tail together.
+        max_runtime: seconds that the site lets an executor run.
         followed: whether somebody still reads the streams, so that `clean` must leave them.
     """
 
@@ -36,8 +44,10 @@ class LocalSteps:
         space: Space,
         engine: Engine,
         storage: Storage,
+        disk: DiskWatch,
         *,
         log_bytes: int,
+        max_runtime: int | None,
         followed: Callable[[], bool],
     ) -> None:
         self._followed = followed
@@ -47,16 +57,21 @@ class LocalSteps:
         self._engine = engine
         self._storage = storage
         self._shared = storage.options.shared_roots
+        self._disk = disk
         self._log_bytes = log_bytes
+        self._longest = longest_run(plan, max_runtime)
 
     async def stage_in(self) -> StageInResult:
         """Make the attempt's directories and fetch its inputs."""
         try:
             self._space.scratch.mkdir(parents=True)
             mounted = await asyncio.to_thread(prepare_shared, self._plan, self._shared)
-            copied = await stage_in(self._plan, self._space.scratch, self._storage, owner=self._engine.owner)
+            fetching = stage_in(self._plan, self._space.scratch, self._storage, owner=self._engine.owner)
+            copied = await unless(fetching, self._overuse())
         except TransferError as error:
             raise StepFailed(*error.sentences) from error
+        except Overused as much:
+            raise StepFailed(f"the inputs could not be fetched: {much}") from much
         except OSError as error:
             raise StepFailed(f"scratch cannot be made: {error}") from error
         if self._plan.mounts and self._engine.owner is None:
@@ -65,10 +80,22 @@ class LocalSteps:
         return StageInResult(copied, mounted)
 
     async def execute(self, index: int, started: Callable[[], None]) -> ExecutorResult:
-        """Run one executor by the engine."""
+        """Run one executor by the engine, for as long and with as much disk as it may."""
         streams = self._space.streams(index)
         streams.mkdir(parents=True)
-        exit_ = await self._engine.execute(Job(self._key, index, self._plan, self._space, self._shared), started)
+        running = asyncio.Event()
+        start = now()
+
+        def begun() -> None:
+            running.set()
+            started()
+
+        job = Job(self._key, index, self._plan, self._space, self._shared)
+        try:
+            late = () if self._longest is None else (_late(running, self._longest),)
+            exit_ = await unless(self._engine.execute(job, begun), self._overuse(), *late)
+        except Overused as much:
+            exit_ = ExecutorExit(KILLED, start, now(), str(much))
         end = ExecutorEnd(
             start_time=exit_.start_time,
             end_time=exit_.end_time,
@@ -77,6 +104,10 @@ class LocalSteps:
             stderr=excerpt(str(streams), "stderr", self._log_bytes),
         )
         return ExecutorResult(end, exit_.problem, exit_.usage)
+
+    async def _overuse(self) -> str:
+        private = [self._space.private(index) for index in range(len(self._plan.executors))]
+        return await self._disk.overuse(self._plan, lambda: [self._space.scratch, *private])
 
     async def stage_out(self) -> StageOutResult:
         """Deliver the outputs."""
@@ -102,6 +133,12 @@ class LocalSteps:
             for one in self._space.executor(index).glob("*"):
                 if one != self._space.streams(index):
                     remove_tree(one)
+
+
+async def _late(running: asyncio.Event, seconds: int) -> str:
+    await running.wait()
+    await asyncio.sleep(seconds)
+    return ran_too_long(seconds)
 
 
 def remove_tree(path: Path) -> None:

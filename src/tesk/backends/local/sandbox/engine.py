@@ -16,7 +16,7 @@ from typing import Any
 
 import tesk
 from tesk.backends.limits import needed_more_memory
-from tesk.backends.local.cgroups import ControlGroups, Group
+from tesk.backends.local.cgroups import ControlGroups, Group, Limits
 from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
 from tesk.taskmaster.steps import AttemptLost, StepFailed, Usage
 
@@ -121,9 +121,7 @@ class Sandbox:
         """Run one executor in namespaces and a control group of its own."""
         resources = job.plan.resources
         try:
-            group = self._groups.make(
-                job.name, ram_bytes=resources.ram_bytes, cpu_cores=resources.cpu_cores, pids=self._pids
-            )
+            group = self._groups.make(job.name, Limits(resources.ram_bytes, resources.cpu_cores, self._pids))
         except OSError as error:
             raise StepFailed(f"executor {job.index}: its limits could not be set: {error}") from error
         try:
@@ -158,7 +156,7 @@ class Sandbox:
     def _message(self, job: Job, group: Group) -> dict[str, Any]:
         executor = job.executor
         here = job.space.executor(job.index)
-        private = here / "private"
+        private = job.space.private(job.index)
         private.mkdir()
         if self.owner:
             os.chown(job.space.streams(job.index), *self.owner)
