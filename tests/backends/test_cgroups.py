@@ -43,7 +43,8 @@ def test_each_controller_is_found_where_it_is_mounted(tmp_path: Path) -> None:
 def test_a_unified_tree_has_what_it_says(tmp_path: Path) -> None:
     own = tmp_path / "user.slice/run.scope"
     own.mkdir(parents=True)
-    (own / "cgroup.controllers").write_text("cpuset memory pids\n")
+    (tmp_path / "cgroup.controllers").write_text("cpuset memory pids\n")
+    (own / "cgroup.controllers").write_text("pids\n")  # all others its parent keeps to itself
     found = list(hierarchies(V2.format(top=tmp_path), "0::/user.slice/run.scope\n"))
     assert found == [Hierarchy(tmp_path, own, frozenset({"memory", "pids"}), True)]
 

@@ -106,7 +106,9 @@ async def test_when_the_disk_is_nearly_full_the_one_farthest_beyond_its_word_end
         name: asyncio.create_task(watch.overuse(plan(size), lambda name=name: [tmp_path / name]))  # type: ignore[misc]
         for name, size in declared.items()
     }
-    await asyncio.sleep(0.3)
+    async with asyncio.timeout(20):
+        while len(watch._beyond) < len(looking):
+            await asyncio.sleep(0.01)
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage(10**12, 10**12 - 10**8, 10**8))
     done, _ = await asyncio.wait(looking.values(), timeout=10, return_when=asyncio.FIRST_COMPLETED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from tests.behaviour.test_life import running, until
 
 NewSite = Callable[..., Site]
 
-BOMB = "bomb() { bomb | bomb & }; sleep {marker} & bomb; wait"
+BOMB = "bomb() { bomb | bomb & }; sleep {marker} & (bomb) & wait"
 KILLED_BELOW = "{ sh -c 'kill -9 $$'; }; exit $?"
 
 
@@ -31,7 +32,14 @@ def need_own_limits(place: Place) -> None:
         pytest.skip("the kubelet's own settings say how many processes a pod may have, and when it looks at its disk")
 
 
+def need_control_groups(site: Site) -> None:
+    """Skip where the sandbox may use none; what it does then is in tests/backends."""
+    if "may use no control group" in (site.directory / "server.log").read_text():
+        pytest.skip("the server may use no control groups here: run the tests as root, or in a group delegated to us")
+
+
 def test_more_memory_than_declared_is_told_as_such(site: Site) -> None:
+    need_control_groups(site)
     command = ("dd", "if=/dev/zero", "of=/dev/null", "bs=300M", "count=1")
     task = site.run(site.task(*command, resources={"ram_gb": 0.05}))
     assert task["state"] == "EXECUTOR_ERROR"
@@ -50,6 +58,7 @@ def test_a_kill_is_not_told_as_want_of_memory(site: Site) -> None:
 
 
 def test_no_more_of_the_processors_than_declared(site: Site) -> None:
+    need_control_groups(site)
     script = "timeout 2 sh -c 'while :; do :; done'; times"
     task = site.run(site.shell(script, resources={"cpu_cores": 0.2}))
     user, system = task["logs"][0]["logs"][0]["stdout"].splitlines()[1].split()
@@ -116,7 +125,7 @@ def test_inputs_that_need_more_disk_than_declared_are_not_fetched(site: Site) ->
     task = site.run(site.task("true", inputs=inputs, resources={"disk_gb": 0.002}))
     big.unlink()
     assert task["state"] == "SYSTEM_ERROR"
-    assert "the inputs could not be fetched: it used more disk than its limit (0.002 GB" in sentences(task)
+    assert "the inputs do not fit: it used more disk than its limit (0.002 GB" in sentences(task)
 
 
 def test_what_a_task_that_declares_nothing_may_fill_is_the_sites_to_say(own_site: NewSite, place: Place) -> None:
@@ -130,6 +139,7 @@ def test_what_a_task_that_declares_nothing_may_fill_is_the_sites_to_say(own_site
 def test_a_fork_bomb_stays_within_its_own_task(own_site: NewSite, place: Place) -> None:
     need_own_limits(place)
     site = own_site(TESK_LOCAL_PIDS="64", **place.room(4))
+    need_control_groups(site)
     bomb = site.create(site.shell(BOMB.replace("{marker}", "98315")))
     until(lambda: running("98315"))
     began = time.monotonic()
@@ -150,7 +160,8 @@ def test_much_output_takes_little_disk_and_is_told_as_such(site: Site) -> None:
     )
     kept = []
     while not (task := site.get(task_id)).get("logs") or task["state"] in ("QUEUED", "INITIALIZING", "RUNNING"):
-        kept.append(sum(one.stat().st_size for one in site.state.glob("attempts/*/ex-*/streams/*")))
+        with contextlib.suppress(FileNotFoundError):  # segments come and go
+            kept.append(sum(one.stat().st_size for one in site.state.glob("attempts/*/ex-*/streams/*")))
         time.sleep(0.05)
     assert task["state"] == "COMPLETE", sentences(task)
     stdout = task["logs"][0]["logs"][0]["stdout"]

@@ -149,6 +149,7 @@ def _local_options(config: Config) -> LocalOptions:
         pids=local.pids,
         scratch_bytes=_bytes(local.scratch_gb),
         max_runtime=local.max_runtime,
+        lasting=local.lasting,
     )
 
 

@@ -7,11 +7,12 @@ Which of them may be used here is found by trying, once.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def hierarchies(mountinfo: str, membership: str) -> Iterator[Hierarchy]:
             continue
         own = _below(Path(top), root, paths[names[0]])
         unified = kind == "cgroup2"
-        yield Hierarchy(Path(top), own, frozenset(_offered(own) if unified else names), unified)
+        yield Hierarchy(Path(top), own, _offered(own, Path(top)) if unified else frozenset(names), unified)
 
 
 def _below(top: Path, root: str, path: str) -> Path:
@@ -101,11 +102,15 @@ def _below(top: Path, root: str, path: str) -> Path:
     return own if not inside.startswith("..") and own.is_dir() else top
 
 
-def _offered(own: Path) -> list[str]:
-    """Which controllers groups below `own`, or below one above it, could have."""
-    with contextlib.suppress(OSError):
-        return [one for one in (own / "cgroup.controllers").read_text().split() if one in CONTROLLERS]
-    return []
+def _offered(own: Path, top: Path) -> frozenset[str]:
+    """Which controllers groups below `own`, or below one above it, may have."""
+    found: set[str] = set()
+    for one in (own, *own.parents):
+        with contextlib.suppress(OSError):
+            found |= {*(one / "cgroup.controllers").read_text().split()} & {*CONTROLLERS}
+        if one == top:
+            break
+    return frozenset(found)
 
 
 class ControlGroups:
@@ -131,9 +136,9 @@ class ControlGroups:
         """Which kind they are, for people: "v1", "v2"."""
         return " and ".join(sorted({"v2" if one.unified else "v1" for one in self._places}))
 
-    def start(self, found: Iterable[Hierarchy] | None = None) -> None:
-        """Remove what an earlier server left, and find out what may be used here; nothing runs yet."""
-        self._remove_leftovers()
+    def start(self, found: Iterable[Hierarchy] | None = None, keep: Set[str] = frozenset()) -> None:
+        """Remove what an earlier server left, but for the groups called as `keep` says; find out what may be used."""
+        self._remove_leftovers(keep)
         if found is None:
             try:
                 found = list(
@@ -157,9 +162,13 @@ class ControlGroups:
             raise
         return group
 
-    def stop(self) -> None:
-        """Remove what is left; nothing runs any more."""
-        self._remove_leftovers()
+    def find(self, name: str) -> Group:
+        """The group that an earlier server made for an executor that runs on."""
+        return Group([one / name for one in self._known() if (one / name).is_dir()])
+
+    def stop(self, keep: Set[str] = frozenset()) -> None:
+        """Remove what is left, but for the groups called as `keep` says; nothing else runs any more."""
+        self._remove_leftovers(keep)
         self._places = []
 
     def _settle(self, hierarchy: Hierarchy, wanted: frozenset[str]) -> _Place | None:
@@ -180,10 +189,17 @@ class ControlGroups:
         with self._journal.open("a") as file:
             file.write(f"{path}\n")
 
-    def _remove_leftovers(self) -> None:
+    def _known(self) -> list[Path]:
         with contextlib.suppress(FileNotFoundError):
-            left = [one for one in set(self._journal.read_text().splitlines()) if not _remove(Path(one))]
-            self._journal.write_text("".join(f"{one}\n" for one in sorted(left)))
+            return [Path(one) for one in sorted(set(self._journal.read_text().splitlines()))]
+        return []
+
+    def _remove_leftovers(self, keep: Set[str]) -> None:
+        left = [one for one in self._known() if not _remove(one, keep)]
+        if self._journal.exists():
+            replacement = self._journal.with_suffix(".new")
+            replacement.write_text("".join(f"{one}\n" for one in left))
+            replacement.replace(self._journal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +238,7 @@ class _Place:
 
     def limit(self, group: Path, limits: Limits) -> None:
         """Make `group` and give it these limits; raises OSError."""
-        group.mkdir()
+        group.mkdir(exist_ok=True)  # a server may have ended just before it was used
         for name, value, needed in settings(limits, self.controllers, unified=self.unified):
             if needed or (group / name).exists():
                 _write(group / name, value)
@@ -265,8 +281,9 @@ def _hand_down(path: Path, controllers: Iterable[str]) -> None:
             continue
         try:
             _write(path / "cgroup.subtree_control", f"+{one}")
-        except OSError:
-            if (path / "cgroup.procs").read_text().split() != [str(os.getpid())]:
+        except OSError as error:
+            alone = (path / "cgroup.procs").read_text().split() == [str(os.getpid())]
+            if error.errno != errno.EBUSY or not alone:
                 continue
             aside = path / "tesk-server"
             aside.mkdir(exist_ok=True)
@@ -283,14 +300,17 @@ def _write(path: Path, value: str) -> None:
         os.close(fd)
 
 
-def _remove(path: Path) -> bool:
-    """Remove a group and those below it; whether it is gone. The last of its processes may just be going."""
+def _remove(path: Path, keep: Set[str] = frozenset()) -> bool:
+    """Remove a group and those below it, but for `keep`; whether it is gone. Its last process may just be going."""
     end = time.monotonic() + REMOVE_SECONDS
     while True:
         try:
-            for one in path.iterdir():
-                if one.is_dir():
+            below = [one for one in path.iterdir() if one.is_dir()]
+            for one in below:
+                if one.name not in keep:
                     one.rmdir()
+            if any(one.name in keep for one in below):
+                return False
             path.rmdir()
         except FileNotFoundError:
             return True

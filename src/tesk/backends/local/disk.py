@@ -46,8 +46,6 @@ class DiskWatch:
 
         Or when the disk is all but full, and no other attempt takes so much more than it declared.
         """
-        declared = plan.resources.disk_bytes
-        allowed = declared or self._allowed
         me = object()
         try:
             while True:
@@ -55,14 +53,22 @@ class DiskWatch:
                 for entries in [sizes(one) for one in roots()]:
                     while (more := await self._some(entries)) is not None:
                         taken += more
-                        if allowed is not None and taken > allowed:
-                            return used_more_disk(allowed, declared=declared is not None)
-                self._beyond[me] = taken - (declared or 0)
+                        if (said := self.too_much(plan, taken)) is not None:
+                            return said
+                self._beyond[me] = taken - (plan.resources.disk_bytes or 0)
                 if self._beyond[me] == max(1, *self._beyond.values()) and self._nearly_full():
                     return filled_the_disk(taken)
                 await asyncio.sleep(PAUSE)
         finally:
             self._beyond.pop(me, None)
+
+    def too_much(self, plan: Plan, taken: int) -> str | None:
+        """A sentence when an attempt at `plan` may not take so many bytes."""
+        declared = plan.resources.disk_bytes
+        allowed = declared or self._allowed
+        if allowed is None or taken <= allowed:
+            return None
+        return used_more_disk(allowed, declared=declared is not None)
 
     def _nearly_full(self) -> bool:
         """Whether the server itself could soon write nothing more."""

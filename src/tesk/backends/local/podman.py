@@ -39,6 +39,7 @@ class Podman:
     note: str | None = None
     owner: tuple[int, int] | None = None
     unheld: Mapping[str, str] = MappingProxyType({})
+    lasting = False
 
     def __init__(self, state: Path, pids: int | None = None) -> None:
         self._pids = pids
@@ -55,6 +56,9 @@ class Podman:
         if code != 0:
             raise EngineUnavailable(f"podman is installed and cannot start a container: {_sentence(errors)}")
         await self._remove_leftovers()
+
+    def leave(self) -> None:
+        """Nothing: containers end with the server."""
 
     async def stop(self) -> None:
         """End every container of this server."""
