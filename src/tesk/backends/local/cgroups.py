@@ -153,9 +153,11 @@ class ControlGroups:
 
     def make(self, name: str, limits: Limits) -> Group:
         """A group for one executor, with `limits` as far as they can be enforced; raises OSError."""
-        group = Group([one.path / name for one in self._places])
+        # to enter one costs some milliseconds
+        places = [one for one in self._places if settings(limits, one.controllers, unified=one.unified)]
+        group = Group([one.path / name for one in places])
         try:
-            for place in self._places:
+            for place in places:
                 place.limit(place.path / name, limits)
         except OSError:
             group.remove()

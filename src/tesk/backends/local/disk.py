@@ -20,6 +20,8 @@ SLICE = 1000
 """Entries that are looked at in one go."""
 SHARE = 0.05
 """Of one processor, for all attempts together."""
+FIRST_PAUSE = 0.2
+"""Most of what runs shorter than this is not worth a look."""
 PAUSE = 1.0
 MOST_PENDING = 100_000
 """Directories that are still to be looked at; a tree with more at once is not looked at wholly."""
@@ -47,6 +49,7 @@ class DiskWatch:
         Or when the disk is all but full, and no other attempt takes so much more than it declared.
         """
         me = object()
+        await asyncio.sleep(FIRST_PAUSE)
         try:
             while True:
                 taken = 0
