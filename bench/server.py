@@ -19,6 +19,7 @@ class Server:
             "TESK_STATE_DIRECTORY": str(directory / "state"),
             "TESK_SERVER_PORT": "0",
             "TESK_LOCAL_ENGINE": "sandbox",
+            "TESK_LOCAL_LASTING": "false",
             **settings,
         }
         self._errors = directory / "server.log"

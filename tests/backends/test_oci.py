@@ -6,9 +6,12 @@ import csv
 import os
 from pathlib import Path
 
+import pytest
+
 from tesk.backends.base import AttemptKey
 from tesk.backends.local.engine import Job, Space
 from tesk.backends.local.oci import run_arguments
+from tesk.backends.local.podman import Podman
 from tesk.plan.model import ExecutorPlan, Mount, Plan, Resources
 
 
@@ -61,3 +64,27 @@ def test_environment_workdir_and_stdin_are_passed_on() -> None:
 def test_more_cores_than_the_machine_has_are_asked_as_all_it_has() -> None:
     for asked, given in ((4096.0, float(os.cpu_count() or 1)), (0.001, 0.01)):
         assert f"--cpus={given:g}" in arguments(ExecutorPlan("img", ("true",)), resources=Resources(cpu_cores=asked))
+
+
+@pytest.mark.parametrize(("said", "problem"), [("true", "more memory than its 0.1 GB"), ("false", None)])
+async def test_want_of_memory_is_told_where_podman_tells_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, problem: str | None
+) -> None:
+    """By a podman of ours: the real one sees it only where control groups are of version 2."""
+    fake = tmp_path / "podman"
+    script = f"echo $1 >>{tmp_path}/asked; case $1 in run) exit 137;; inspect) echo {said};; esac"
+    fake.write_text(f"#!/bin/sh\n{script}\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    space = Space(tmp_path / "attempt")
+    space.streams(0).mkdir(parents=True)
+    plan = Plan(executors=(ExecutorPlan("img", ("x",)),), resources=Resources(ram_bytes=10**8))
+    end = await Podman(tmp_path).execute(Job(AttemptKey("t", 1), 0, plan, space), lambda: None)
+    assert end.exit_code == 137
+    assert (end.problem or "") == (f"it needed {problem} (resources.ram_gb)" if problem else "")
+    assert (tmp_path / "asked").read_text().split() == ["image", "run", "inspect", "rm"]
+
+
+def test_only_a_container_with_limited_memory_stays_until_it_was_asked() -> None:
+    assert "--rm" in arguments(ExecutorPlan("img", ("true",)))
+    assert "--rm" not in arguments(ExecutorPlan("img", ("true",)), resources=Resources(ram_bytes=10**9))

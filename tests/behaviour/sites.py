@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tesk.backends.local.sandbox.engine import end_earlier
 from tesk.client import Client
 from tests.docker import Daemon
 from tests.images import PODMAN, load_bare, load_busybox, load_user
@@ -24,6 +26,7 @@ __all__ = ["BACKENDS", "Ground", "Place", "Site", "sentences"]
 
 READY_TIMEOUT = 60.0
 TASK_TIMEOUT = 60.0
+LEFT_TIMEOUT = 3.0
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,18 @@ def _state_directory(site: Site) -> Iterator[Ground]:
 
     def left() -> list[str]:
         attempts = site.state / "attempts"
-        return sorted(str(one.relative_to(attempts)) for one in attempts.rglob("*"))
+        end = time.monotonic() + LEFT_TIMEOUT
+        while found := sorted(str(one.relative_to(attempts)) for one in attempts.rglob("*")):
+            if time.monotonic() > end:
+                break
+            time.sleep(0.02)
+        return found
 
     shared = {"name": "files", "directory": str(site.files), "client_path": str(site.files)}
-    yield Ground({"TESK_STORAGE_SHARED": json.dumps([shared])} if site.place.shares else {}, left)
+    try:
+        yield Ground({"TESK_STORAGE_SHARED": json.dumps([shared])} if site.place.shares else {}, left)
+    finally:
+        asyncio.run(end_earlier(site.state))  # what ran when its server ended runs on
 
 
 def _cores(count: int) -> dict[str, str]:
@@ -83,7 +94,12 @@ class Place:
 
 def _sandbox(_: Path) -> Place:
     return Place(
-        {"TESK_LOCAL_ENGINE": "sandbox"}, "not-used", bare_image="not-used", user_image="not-used", online=_NETWORK
+        {"TESK_LOCAL_ENGINE": "sandbox"},
+        "not-used",
+        bare_image="not-used",
+        user_image="not-used",
+        online=_NETWORK,
+        outlives_server=True,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tesk.backends.local.sandbox.engine import end_earlier
 from tests.behaviour.sites import Place, Site, sentences
 
 pytestmark = pytest.mark.slow
@@ -161,19 +163,25 @@ def test_an_orderly_restart_starts_a_new_attempt_of_what_ran_and_could_not_go_on
 
 
 def test_attempts_have_an_end(own_site: NewSite, place: Place) -> None:
-    if place.outlives_server:
+    if place.outlives_server and not place.admits:
         pytest.skip("attempts go on without the server here; the faults that end them are told in tests/kube")
     site = own_site(TESK_TASKS_MAX_ATTEMPTS="2")
     task_id = site.create(site.task("sleep", f"98213.{MINE}"))
     for attempt in (1, 2):
         until(lambda number=attempt: in_attempt(site, task_id, number))  # type: ignore[misc]
         site.kill()
+        asyncio.run(end_earlier(site.state))
         site.start()
     task = site.wait(task_id)
     assert task["state"] == "SYSTEM_ERROR"
     assert len(task["logs"]) == 2
     assert "it was the last of 2 attempts" in sentences(task)
     assert not running(f"98213.{MINE}")
+
+
+def lasts(site: Site) -> bool:
+    """Whether executors on this machine go on while no server runs."""
+    return site.place.admits and site.place.outlives_server
 
 
 def in_attempt(site: Site, task_id: str, number: int) -> bool:
@@ -217,7 +225,7 @@ def test_running_tasks_survive_kill_9(own_site: NewSite, place: Place, count: in
     for number, one in tasks.items():
         task = site.wait(one)
         assert task["state"] == ("EXECUTOR_ERROR" if number % 5 == 4 else "COMPLETE"), task
-        assert 1 <= len(task["logs"]) <= 2
+        assert 1 <= len(task["logs"]) <= (1 if lasts(site) else 2)
         assert (site.files / str(number)).read_text() == f"task {number}\n"
     assert sorted(int(one.name) for one in site.files.iterdir()) == list(range(count))
     assert site.left() == []

@@ -237,7 +237,15 @@ def test_lists_and_maps_of_a_cluster_can_be_variables(tmp_path):
 def test_the_defaults_of_a_cluster_are_those_of_its_options(tmp_path):
     config = load_with_sources(None, HOME, directory=tmp_path).config
     assert config.kubernetes_options() == KubernetesOptions(instance="")  # made from the store
-    assert set(config.site(Capacity()).backend_parameters) == {"missing_outputs", "executor_retries"}
+    assert set(config.site(Capacity()).backend_parameters) == {"missing_outputs", "executor_retries", "max_runtime"}
+
+
+def test_each_backend_has_a_longest_run_of_its_own(tmp_path):
+    environ = {**HOME, "TESK_LOCAL_MAX_RUNTIME": "60", "TESK_KUBERNETES_MAX_RUNTIME": "70"}
+    for backend, most in (("local", 60), ("kubernetes", 70)):
+        here = {**environ, "TESK_BACKEND": backend, "TESK_KUBERNETES_IMAGE": "tesk:1"}
+        found = load_with_sources(None, here, directory=tmp_path).config.site(Capacity()).backend_parameters
+        assert found["max_runtime"] == Parameter("number", most=most)
 
 
 def test_a_site_says_how_often_tasks_may_have_executors_tried_again(tmp_path):

@@ -62,6 +62,7 @@ def serving(
         "TESK_SERVER_PORT": "0",
         "TESK_SERVER_ACCESS_LOG": "false",
         "TESK_LOCAL_ENGINE": "sandbox",
+        "TESK_LOCAL_LASTING": "false",
         **settings,
     }
     command = [sys.executable, "-m", "tesk", "serve"]

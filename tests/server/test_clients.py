@@ -174,7 +174,7 @@ async def test_service_info_names_storage_and_parameters(api: Api):
     assert info["organization"].keys() == {"name", "url"}
     assert info["version"]
     assert {"file:///data", "s3://", "https://"} <= set(info["storage"])
-    assert info["tesResources_backend_parameters"] == ["executor_retries", "missing_outputs"]
+    assert info["tesResources_backend_parameters"] == ["executor_retries", "max_runtime", "missing_outputs"]
     assert "contactUrl" not in info
 
 

@@ -243,7 +243,7 @@ from tesk.config import load
 from tesk.server.service import CannotServe, run_server
 try:
     run_server(load(None, {"HOME": "/", "TESK_STATE_DIRECTORY": sys.argv[1], "TESK_SERVER_PORT": "0",
-                           "TESK_LOCAL_ENGINE": "sandbox"}))
+                           "TESK_LOCAL_ENGINE": "sandbox", "TESK_LOCAL_LASTING": "false"}))
 except CannotServe as error:
     sys.exit(f"cannot serve: {error}")
 """

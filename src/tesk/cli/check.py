@@ -160,7 +160,8 @@ async def _engines(config: Config) -> AsyncIterator[Finding]:
             await engine.stop()
             chosen = not found and asked in ("auto", engine.name)
             found = found or chosen
-            yield Finding(what, "ok", runs if chosen else "works")
+            unheld = "".join(f"; {name} {instead}" for name, instead in engine.unheld.items())
+            yield Finding(what, "ok", f"{runs if chosen else 'works'}{unheld}")
     if not found:
         which = "none works" if asked == "auto" else f"local.engine asks for {asked}, which does not work"
         yield Finding("engines", "fail", f"{which}; do what one of the lines above says")

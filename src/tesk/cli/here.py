@@ -42,6 +42,7 @@ def configure(state: Path, roots: list[str], engine: str) -> Config:
         "store.url": "",
         "storage.file_roots": roots,
         "local.engine": engine,
+        "local.lasting": False,
         "tasks.log_bytes": _LOG_BYTES,
         "server.access_log": False,
         "backend": "local",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-__all__ = ["Positive", "Root", "Section"]
+__all__ = ["Positive", "Root", "Seconds", "Section"]
 
 
 def _root(value: str) -> str:
@@ -18,6 +18,7 @@ def _root(value: str) -> str:
 
 Root = Annotated[str, AfterValidator(_root)]
 Positive = Annotated[float, Field(gt=0)]
+Seconds = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):

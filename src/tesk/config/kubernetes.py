@@ -17,7 +17,7 @@ from tesk.backends.kubernetes.options import (
     PodScratch,
     PullPolicy,
 )
-from tesk.config.fields import Positive, Root, Section
+from tesk.config.fields import Positive, Root, Seconds, Section
 from tesk.config.shared import SharedConfig
 from tesk.plan.site import Parameter
 
@@ -272,7 +272,7 @@ class KubernetesConfig(Section):
         description="Attempts at the same time. Each has up to two pods, its taskmaster and one step: 50 fit on one"
         " node with the usual limit of 110 pods. Under a quota, let no more in than leave room for their executors.",
     )
-    max_runtime: Annotated[int, Field(ge=1)] | None = Field(
+    max_runtime: Seconds | None = Field(
         None, description="Seconds that one executor may take, from when it has a node; null: no limit."
     )
     keep_finished: Annotated[float, Field(ge=0)] = Field(
@@ -313,7 +313,6 @@ class KubernetesConfig(Section):
                 found[name] = Parameter(values=values)
         if allowed.gpu_resource:
             found["gpu"] = Parameter("number", most=_MOST_GPUS)
-        found["max_runtime"] = Parameter("number", most=self.max_runtime)
         return found
 
     def faults(self, file_roots: tuple[str, ...], shared: Sequence[SharedConfig]) -> dict[str, str]:

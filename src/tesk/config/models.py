@@ -14,10 +14,10 @@ from pydantic import AfterValidator, Field
 
 from tesk.backends.kubernetes.options import KubernetesOptions
 from tesk.config.errors import ConfigError
-from tesk.config.fields import Positive, Root, Section
+from tesk.config.fields import Positive, Root, Seconds, Section
 from tesk.config.kubernetes import KubernetesConfig
 from tesk.config.shared import SharedConfig, TransferConfig, shared_faults
-from tesk.plan.site import EXECUTOR_RETRIES, MISSING_OUTPUTS, Capacity, Parameter, SharedStorage, Site
+from tesk.plan.site import EXECUTOR_RETRIES, MAX_RUNTIME, MISSING_OUTPUTS, Capacity, Parameter, SharedStorage, Site
 from tesk.storage import SharedRoot, StorageOptions, StorageSettings
 
 __all__ = [
@@ -230,6 +230,20 @@ class LocalConfig(Section):
         None,
         description="Scratch that tasks may use together, in 10^9 bytes; null takes what is free at start.",
     )
+    pids: Annotated[int, Field(ge=16)] | None = Field(
+        4096, description="Processes and threads that one executor may have at a time; null: any number."
+    )
+    scratch_gb: Positive | None = Field(
+        None,
+        description="Scratch, in 10^9 bytes, that a task may fill that does not say disk_gb; null: all that tasks may"
+        " use together.",
+    )
+    max_runtime: Seconds | None = Field(None, description="Seconds that one executor may take; null: no limit.")
+    lasting: bool = Field(
+        True,
+        description="Let executors of the sandbox go on while no server runs, for the next one on the same state"
+        " directory to take over; false: they end with the server.",
+    )
 
 
 class ControllerConfig(Section):
@@ -273,6 +287,8 @@ class Config(Section):
             parameters[EXECUTOR_RETRIES] = Parameter("number", least=0, most=self.tasks.max_executor_retries)
         if on_kubernetes:
             parameters |= self.kubernetes.parameters()
+        longest = self.kubernetes.max_runtime if on_kubernetes else self.local.max_runtime
+        parameters[MAX_RUNTIME] = Parameter("number", most=longest)
         return Site(
             file_roots=self.storage.file_roots,
             capacity=capacity,

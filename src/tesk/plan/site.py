@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["EXECUTOR_RETRIES", "MISSING_OUTPUTS", "Capacity", "Parameter", "SharedStorage", "Site"]
+__all__ = ["EXECUTOR_RETRIES", "MAX_RUNTIME", "MISSING_OUTPUTS", "Capacity", "Parameter", "SharedStorage", "Site"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,9 @@ MISSING_OUTPUTS = Parameter(values=("fail", "warn"))
 
 EXECUTOR_RETRIES = "executor_retries"
 """The parameter, known to every backend, that says how many attempts may follow others in which an executor failed."""
+
+MAX_RUNTIME = "max_runtime"
+"""The parameter, known to every backend, that says how many seconds an executor may take."""
 
 
 @dataclass(frozen=True, slots=True)

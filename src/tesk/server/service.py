@@ -148,6 +148,10 @@ def _local_options(config: Config) -> LocalOptions:
         capacity=Capacity(local.cpu_cores, _bytes(local.ram_gb), _bytes(local.disk_gb)),
         log_bytes=config.tasks.log_bytes,
         network=local.network,
+        pids=local.pids,
+        scratch_bytes=_bytes(local.scratch_gb),
+        max_runtime=local.max_runtime,
+        lasting=local.lasting,
     )
 
 

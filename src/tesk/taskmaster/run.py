@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -26,14 +27,19 @@ from tesk.taskmaster.steps import (
 )
 from tesk.tes.states import State
 
-__all__ = ["now", "run_attempt"]
+__all__ = ["moment", "now", "run_attempt"]
 
 LAST_SIGNAL = 64
 
 
 def now() -> str:
     """The time in UTC as RFC 3339 with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return moment(time.time())
+
+
+def moment(seconds: float) -> str:
+    """A moment, in seconds since 1970, as RFC 3339 with milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 async def run_attempt(
@@ -44,9 +50,11 @@ async def run_attempt(
     clock: Callable[[], str] = now,
     notes: tuple[str, ...] = (),
     start_time: str | None = None,
+    concluded: Callable[[Report], None] = lambda _: None,
 ) -> Report:
     """Run `plan` over `steps` and return the last report; `publish` is told each report on the way, not the last.
 
+    `concluded` is told the last one, before anything is removed.
     `notes` are sentences for the user about where it runs. `start_time` is when the attempt began, if that was under a
     predecessor. When cancelled, it cleans up and raises CancelledError. Raises Interrupted, and cleans nothing up.
     """
@@ -62,6 +70,7 @@ async def run_attempt(
     except BaseException:
         await _finish(steps.clean())
         raise
+    concluded(attempt.report)
     await _finish(steps.clean())
     return attempt.report
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tesk.backends.key import AttemptKey
 from tesk.backends.kubernetes.names import Owner
+from tesk.backends.limits import longest_run
 from tesk.plan.model import Plan
 from tesk.storage.options import StorageSettings
 
@@ -40,7 +41,6 @@ __all__ = [
     "Handout",
     "PodHandout",
     "ReportServer",
-    "longest_run",
     "part_name",
     "read_attempt",
     "read_moves",
@@ -166,12 +166,6 @@ def _server(directory: Path, key: AttemptKey, place: dict[str, Any] | None) -> R
     from tesk.backends.kubernetes.pushing import greeting
 
     return ReportServer(place["host"], place["port"], greeting(key, file.read_bytes()))
-
-
-def longest_run(plan: Plan, allowed: int | None) -> int | None:
-    """Seconds that an executor may take; the shorter of what the site allows and what the task asks for."""
-    asked = plan.parameters.get("max_runtime")
-    return min((one for one in (allowed, int(asked) if asked else None) if one is not None), default=None)
 
 
 def _json(file: Path) -> Any:

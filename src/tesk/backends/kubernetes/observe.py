@@ -24,9 +24,9 @@ from lightkube.models.meta_v1 import ObjectMeta
 from tesk.backends.kubernetes.losses import own_fault, taken, told_by_events
 from tesk.backends.kubernetes.observation import Ended, Lost, Observation, Waiting
 from tesk.backends.kubernetes.pod_facts import EPOCH, age, node_of, state_of, status_of
-from tesk.backends.kubernetes.sentences import ran_too_long
 from tesk.backends.kubernetes.waiting import init_failure, pod_waits, unmade_pod_waits
 from tesk.backends.kubernetes.words import plain, stamp
+from tesk.backends.limits import ran_too_long
 
 __all__ = ["NOT_STARTED", "observe", "observe_pod"]
 

@@ -18,8 +18,9 @@ from tesk.backends.kubernetes.filing import bring, deliver
 from tesk.backends.kubernetes.mounted import SHARED_READY, PodHandout
 from tesk.backends.kubernetes.names import container_name
 from tesk.backends.kubernetes.result import FilerResult
-from tesk.backends.kubernetes.sentences import CONTAINER_KILLED, needed_more_memory, ran_too_long
+from tesk.backends.kubernetes.sentences import CONTAINER_KILLED, THE_NODE
 from tesk.backends.kubernetes.turns import ControlLost, Turn
+from tesk.backends.limits import needed_more_memory, ran_too_long
 from tesk.filer import TransferError, leave_shared, make_directories, open_directories, prepare_shared
 from tesk.taskmaster.report import ExecutorEnd
 from tesk.taskmaster.run import now
@@ -96,7 +97,7 @@ class PodSteps:
             await asyncio.sleep(_OWN_END_SECONDS)
         if end.fault:
             raise StepFailed(f"executor {index}: {end.fault}")
-        problem = needed_more_memory(self._plan) if end.oom else ran_too_long(late) if late else end.problem
+        problem = needed_more_memory(self._plan, THE_NODE) if end.oom else ran_too_long(late) if late else end.problem
         return ExecutorResult(ExecutorEnd(end.start, end.end, end.exit_code, stdout, stderr), problem, end.usage)
 
     async def _late(self, turn: Turn) -> int | None:

@@ -51,12 +51,12 @@ from tesk.backends.kubernetes.mounted import (
     SCRATCH_TREE,
     SHARED_READY,
     TESK_PROGRAM,
-    longest_run,
 )
 from tesk.backends.kubernetes.names import Owner, Phase, claim_name, container_name, plan_names
 from tesk.backends.kubernetes.options import KubernetesOptions
 from tesk.backends.kubernetes.resources import executor_resources, own_resources, scratch_bytes, shared_resources
 from tesk.backends.kubernetes.security import executor_security, own_security, shared_security
+from tesk.backends.limits import longest_run
 from tesk.plan.model import ExecutorPlan, Mount, Plan, SharedMount
 from tesk.plan.paths import within
 from tesk.plan.urls import file_of

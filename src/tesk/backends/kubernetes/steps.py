@@ -29,8 +29,9 @@ from tesk.backends.kubernetes.patience import EXPLAIN_AFTER, Patience
 from tesk.backends.kubernetes.refusals import refused
 from tesk.backends.kubernetes.result import FilerResult, read_result
 from tesk.backends.kubernetes.scene import Scene
-from tesk.backends.kubernetes.sentences import needed_more_memory
+from tesk.backends.kubernetes.sentences import THE_NODE
 from tesk.backends.kubernetes.streams import LauncherEnd, read_end, read_record, record_lines, unframe
+from tesk.backends.limits import needed_more_memory
 from tesk.taskmaster.report import ExecutorEnd, Report
 from tesk.taskmaster.run import now
 from tesk.taskmaster.steps import AttemptLost, ExecutorResult, Interrupted, StageInResult, StageOutResult, StepFailed
@@ -335,7 +336,7 @@ class JobSteps:
     def _problem(self, ended: Ended, said: LauncherEnd | None) -> str | None:
         # containerd says OOMKilled also of a container that ended well after a child was killed
         if said.oom if said is not None else ended.reason == "OOMKilled":
-            return needed_more_memory(self._plan)
+            return needed_more_memory(self._plan, THE_NODE)
         return ended.problem or (said.problem if said else None)
 
     async def _streams(self, job: Job, *, recorded: bool) -> tuple[str, str]:

@@ -40,11 +40,16 @@ class Apptainer:
     name = "apptainer"
     note: str | None = None
     owner: tuple[int, int] | None = None
+    lasting = False
 
     def __init__(self, state: Path, *, network: bool = True) -> None:
         self._state = state.resolve()
         self._network = network
         self._limits = True
+        self.unheld: Mapping[str, str] = {"local.pids": "is not enforced by apptainer"}
+
+    def leave(self) -> None:
+        """Nothing: containers end with the server."""
 
     async def start(self) -> None:
         """Run a container once, and end those that an earlier server left."""
@@ -53,6 +58,8 @@ class Apptainer:
         said = await self._probe(PROBED_LIMITS)
         if said is not None:
             self._limits = False  # needs control groups that this user may divide
+            counted = "is counted and not enforced: apptainer may use no control groups here"
+            self.unheld = {"cpu_cores": counted, "ram_gb": counted, **self.unheld}
             said = await self._probe(Resources())
         if said is not None:
             raise EngineUnavailable(f"apptainer is installed and cannot start a container: {said}")

@@ -12,18 +12,23 @@ from pathlib import Path
 from typing import Literal
 
 from tesk.backends.base import Attempt, AttemptKey, LogStream, ReportSink
+from tesk.backends.local.disk import DiskWatch
 from tesk.backends.local.engine import Engine, EngineUnavailable, Space
 from tesk.backends.local.machine import Admission, measure
+from tesk.backends.local.record import Record
+from tesk.backends.local.sandbox.engine import Sandbox, end_earlier
 from tesk.backends.local.steps import LocalSteps, remove_tree
 from tesk.backends.local.streams import StreamReader
 from tesk.backends.sharing import Followers
+from tesk.filer import leave_shared
+from tesk.plan.model import Plan
 from tesk.plan.site import Capacity
 from tesk.storage import Storage
 from tesk.taskmaster.report import Report
 from tesk.taskmaster.run import now, run_attempt
 from tesk.tes.states import State
 
-__all__ = ["LocalBackend", "LocalOptions", "make_engines"]
+__all__ = ["LocalBackend", "LocalOptions", "make_engines", "notes"]
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +43,10 @@ class LocalOptions:
     `state` is the server's state directory. `engine` "auto" takes the first that works, in the order of `make_engines`.
     `capacity` None, or a field of it None, means what the machine has. `log_bytes` bounds each stream in the report.
     `hidden` are further directories that sandboxed executors see empty. `network`: whether executors reach a network.
+    `pids`: how many processes and threads one executor may have at a time; None for any number.
+    `scratch_bytes` is what an attempt may fill whose task declares no disk; None for all of the capacity. `max_runtime`
+    are seconds that an executor may take. `lasting`: executors that can go on when this server ends, and attempts with
+    them, do so.
     """
 
     state: Path
@@ -46,6 +55,10 @@ class LocalOptions:
     log_bytes: int = 65536
     hidden: tuple[str, ...] = ()
     network: bool = True
+    pids: int | None = None
+    scratch_bytes: int | None = None
+    max_runtime: int | None = None
+    lasting: bool = False
 
 
 def make_engines(options: LocalOptions) -> list[Engine]:
@@ -53,13 +66,14 @@ def make_engines(options: LocalOptions) -> list[Engine]:
     from tesk.backends.local.apptainer import Apptainer
     from tesk.backends.local.docker import Docker
     from tesk.backends.local.podman import Podman
-    from tesk.backends.local.sandbox.engine import Sandbox
 
     engines: dict[str, Callable[[], Engine]] = {
-        "podman": lambda: Podman(options.state, network=options.network),
-        "docker": lambda: Docker(options.state, network=options.network),
+        "podman": lambda: Podman(options.state, network=options.network, pids=options.pids),
+        "docker": lambda: Docker(options.state, network=options.network, pids=options.pids),
         "apptainer": lambda: Apptainer(options.state, network=options.network),
-        "sandbox": lambda: Sandbox(options.state, options.hidden, network=options.network),
+        "sandbox": lambda: Sandbox(
+            options.state, options.hidden, options.pids, network=options.network, lasting=options.lasting
+        ),
     }
     names = list(engines) if options.engine == "auto" else [options.engine]
     return [engines[one]() for one in names]
@@ -74,6 +88,11 @@ class _Held:
     """How many executors have ended."""
     followers: int = 0
     finished: bool = False
+    told: bool = False
+    """Whether what it came to is stored, or in no record."""
+    canceled: bool = False
+    start_time: str | None = None
+    """When it began, if that was under an earlier server."""
 
 
 class _Written:
@@ -108,7 +127,8 @@ class _Written:
 class LocalBackend:
     """A `Backend` of tesk.backends.base on this machine.
 
-    Attempts are run by this process; when it ends, they end, and a later server finds them lost.
+    Attempts are run by this process; when it ends, they end, and a later server finds them lost. Where the engine's
+    executors last, attempts wait for that server instead, which goes on with them from the step that each was in.
     """
 
     def __init__(self, options: LocalOptions, storage: Storage) -> None:
@@ -126,6 +146,8 @@ class LocalBackend:
             found, **{name: value for name, value in wanted.items() if value is not None}
         )
         self._admission = Admission(self.capacity)
+        self._leaving = False
+        self._disk = DiskWatch(options.state, options.scratch_bytes or self.capacity.disk_bytes)
         self._followers: Followers[tuple[AttemptKey, int]] = Followers()
 
     @property
@@ -135,7 +157,7 @@ class LocalBackend:
         return self._engine
 
     async def start(self, sink: ReportSink, freed: Callable[[], None]) -> None:
-        """Find the engine and remove what attempts of an earlier server left.
+        """Find the engine, go on with the attempts of an earlier server, and remove what is left of others.
 
         Nothing else may work in the state directory. Raises EngineUnavailable with a sentence for each engine that does
         not work.
@@ -144,10 +166,24 @@ class LocalBackend:
         self._engine = await _first_that_works(make_engines(self._options))
         if self._engine.note:
             log.warning("engine sandbox: image names are noted and not used; install podman to use images")
-        await asyncio.to_thread(self._remove_leftovers)
+        for name, instead in self._engine.unheld.items():
+            log.warning("engine %s: %s %s", self._engine.name, name, instead)
+        if self._engine.name != "sandbox":
+            await end_earlier(self._options.state)
+        for held, report in await asyncio.to_thread(self._sort_leftovers):
+            self._held[held.attempt.key] = held
+            if report is not None:
+                held.finished = True
+                self._sink(held.attempt.key, report)
+                continue
+            self._admission.take_anyway(held.attempt.plan.resources)
+            held.work = asyncio.create_task(self._run(held), name=str(held.attempt.key))
 
     async def stop(self) -> None:
-        """End every attempt; what was not finished is found lost by the next server."""
+        """End every attempt; what was not finished the next server goes on with, or finds lost."""
+        if self._engine is not None and self._engine.lasting:
+            self._leaving = True
+            self._engine.leave()
         works = [held.work for held in self._held.values() if held.work is not None and not held.work.done()]
         self._sink = lambda *_: None
         for work in works:
@@ -186,13 +222,16 @@ class LocalBackend:
         if held is None:
             self._sink(key, Report(State.CANCELED, end_time=now()))
         elif held.work is not None and not held.finished:
+            held.canceled = True
             held.work.cancel()
 
     async def forget(self, key: AttemptKey) -> None:
         """Drop a finished attempt."""
         held = self._held.get(key)
         if held is not None and held.finished:
-            del self._held[key]
+            held.told = True
+            await self._tidy(held)
+            self._held.pop(key, None)
 
     async def logs(self, key: AttemptKey, executor: int, stream: LogStream, *, follow: bool) -> AsyncIterator[bytes]:
         """What the executor wrote so far, from the files that its streams go to."""
@@ -212,19 +251,32 @@ class LocalBackend:
                 yield data
         finally:
             held.followers -= 1
-            if held.finished and not held.followers:
-                await asyncio.to_thread(remove_tree, held.space.path)
+            await self._tidy(held)
+
+    async def _tidy(self, held: _Held) -> None:
+        """Remove what is left of an attempt that has ended, once nobody reads it and nobody needs to be told again."""
+        if held.finished and held.told and not held.followers and held.space.path.exists():
+            await asyncio.to_thread(remove_tree, held.space.path)
 
     async def _run(self, held: _Held) -> None:
         key, plan = held.attempt.key, held.attempt.plan
+        record = Record(held.space.record) if self.engine.lasting else None
+        if held.start_time is None:
+            held.start_time = now()
+            if record is not None:
+                record.begin(held.attempt, held.start_time)
         steps = LocalSteps(
             key,
             plan,
             held.space,
             self.engine,
             self._storage,
+            self._disk,
             log_bytes=self._options.log_bytes,
+            max_runtime=self._options.max_runtime,
             followed=lambda: held.followers > 0,
+            record=record,
+            kept=lambda: self._keeps(held),
         )
         last: Report | None = None
 
@@ -234,9 +286,15 @@ class LocalBackend:
             held.ended = len(report.executors)
             self._sink(key, report)
 
-        notes = (self.engine.note,) if self.engine.note else ()
         try:
-            report = await run_attempt(plan, steps, publish, notes=notes)
+            report = await run_attempt(
+                plan,
+                steps,
+                publish,
+                notes=notes(self.engine, plan),
+                start_time=held.start_time,
+                concluded=record.conclude if record is not None else lambda _: None,
+            )
         except asyncio.CancelledError:
             report = dataclasses.replace(last or Report(State.CANCELED), state=State.CANCELED, end_time=now())
         except Exception as error:
@@ -248,18 +306,43 @@ class LocalBackend:
                 end_time=now(),
                 system_logs=(*(last.system_logs if last else ()), f"an error of tesk itself: {error!r}"),
             )
+        if self._keeps(held):
+            return  # also if it has just ended: then nobody listens, and its last step is done again
         held.finished = True
-        if not held.followers and held.space.path.exists():
-            # whoever read its streams while it was cleaned has gone since, and left them to us
-            await asyncio.to_thread(remove_tree, held.space.path)
+        held.told = record is None or record.concluded() is None
+        await self._tidy(held)  # whoever read its streams while it was cleaned may have gone since
         self._admission.give_back(plan.resources)
         self._sink(key, report)
         self._freed()
 
-    def _remove_leftovers(self) -> None:
+    def _keeps(self, held: _Held) -> bool:
+        """Whether the attempt waits for the next server."""
+        return self._leaving and not held.canceled
+
+    def _sort_leftovers(self) -> list[tuple[_Held, Report | None]]:
+        """The attempts that an earlier server left and that can go on, or what they came to; all others are removed."""
         self._attempts.mkdir(exist_ok=True, mode=0o700)
+        found = []
         for one in self._attempts.iterdir():
-            remove_tree(one)
+            space = Space(one)
+            record = Record(space.record)
+            begun = record.begun() if self.engine.lasting else None
+            if begun is None:
+                remove_tree(one)
+                continue
+            report = record.concluded()
+            if report is not None:  # of what it had, some may be left
+                leave_shared(begun[0].plan, self._storage.options.shared_roots)
+                remove_tree(space.scratch)
+            found.append((_Held(begun[0], space, start_time=begun[1]), report))
+        return found
+
+
+def notes(engine: Engine, plan: Plan) -> tuple[str, ...]:
+    """What a task's user should know of `engine`: what of the declared it cannot hold the task to, too."""
+    declared = {"cpu_cores": plan.resources.cpu_cores, "ram_gb": plan.resources.ram_bytes}
+    unheld = [f"{name} {instead}" for name, instead in engine.unheld.items() if declared.get(name)]
+    return (*([engine.note] if engine.note else []), *unheld)
 
 
 async def _first_that_works(engines: list[Engine]) -> Engine:

@@ -32,8 +32,10 @@ class Docker(OciEngine):
         b"Is the docker daemon running?",
     )
 
-    def __init__(self, state: Path, *, network: bool = True, user: tuple[int, int] | None = None) -> None:
-        super().__init__(state, network=network)
+    def __init__(
+        self, state: Path, *, network: bool = True, pids: int | None = None, user: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__(state, network=network, pids=pids)
         self._user = user or (os.getuid(), os.getgid())
         self._rootless = False
         self._root: tuple[str, ...] = ()

@@ -27,6 +27,11 @@ class Space:
     path: Path
 
     @property
+    def record(self) -> Path:
+        """Where steps that are done say so (tesk.backends.local.record)."""
+        return self.path / "record"
+
+    @property
     def scratch(self) -> Path:
         """The scratch tree: the container path `/data/x` lies at `scratch/data/x`."""
         return self.path / "scratch"
@@ -41,6 +46,10 @@ class Space:
         In scratch, so that what other users left there is released with the rest.
         """
         return self.scratch / f".workdir-{index:02}"
+
+    def private(self, index: int) -> Path:
+        """Where the sandbox keeps what the executor writes to /tmp and /var/tmp."""
+        return self.executor(index) / "private"
 
     def streams(self, index: int) -> Path:
         """Where the executor's stdout and stderr are kept (tesk.backends.local.streams)."""
@@ -104,12 +113,20 @@ class Engine(Protocol):
     """A sentence for every task's `system_logs`, about what this engine does not do."""
     owner: tuple[int, int] | None
     """The user and group that scratch must belong to, or None for the server's own."""
+    lasting: bool
+    """Whether executors go on when this server ends, for the next one: then its `execute` goes on with them."""
+    unheld: Mapping[str, str]
+    """Of cpu_cores, ram_gb and local.pids, those that executors are not held to, and a clause about what is done
+    instead; known once the engine is started."""
 
     async def start(self) -> None:
         """Make ready, and end what an earlier server left running.
 
         Raises EngineUnavailable.
         """
+
+    def leave(self) -> None:
+        """Where executors are `lasting`: from here on none is ended, neither by a cancellation nor by `stop`."""
 
     async def stop(self) -> None:
         """End everything that still runs."""

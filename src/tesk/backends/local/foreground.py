@@ -40,6 +40,8 @@ class Ended:
     """Nothing came on stdout."""
     problem: str | None = None
     """A sentence where the client could not be started with what the task asks for."""
+    starved: bool = False
+    """The kernel killed some of it for want of memory, and the engine tells so."""
 
 
 class Foreground:

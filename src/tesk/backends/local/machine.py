@@ -60,6 +60,10 @@ class Admission:
         self._add(wanted, 1)
         return True
 
+    def take_anyway(self, wanted: Resources) -> None:
+        """Count what runs already."""
+        self._add(wanted, 1)
+
     def lacks(self, wanted: Resources) -> str | None:
         """What keeps `wanted` from being taken, in one sentence; None when nothing does."""
         lacking = self._lacking(wanted)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
+from tesk.backends.limits import needed_more_memory
 from tesk.backends.local.client import call, last_words
 from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
 from tesk.backends.local.foreground import Ended, Foreground
@@ -43,18 +46,22 @@ class OciEngine(ABC):
         state: the server's state directory, made part of every container's labels, so that a restarted server finds
             those that an earlier one left.
         network: whether executors reach a network.
+        pids: how many processes and threads one executor may have at a time; None for any number.
     """
 
     name: str
     note: str | None = None
     owner: tuple[int, int] | None = None
+    unheld: Mapping[str, str] = MappingProxyType({})
+    lasting = False
     prefix: str
     """How the client begins a line that says why it failed."""
     lost: tuple[bytes, ...] = ()
     """What the client says when it loses the one who runs its containers."""
     remove: tuple[str, ...] = ("rm", "-f")
 
-    def __init__(self, state: Path, *, network: bool = True) -> None:
+    def __init__(self, state: Path, *, network: bool = True, pids: int | None = None) -> None:
+        self.pids = pids
         self.state = state.resolve()
         self.label = f"tesk.state={self.state}"
         self.network = () if network else OFFLINE
@@ -80,6 +87,9 @@ class OciEngine(ABC):
         if said := await self._remove_leftovers():
             raise EngineUnavailable(f"containers of an earlier server may run still: {said}")
 
+    def leave(self) -> None:  # noqa: B027 - no engine need do more
+        """Nothing: containers end with the server."""
+
     async def stop(self) -> None:
         """End every container of this server; the next start finds what could not be ended."""
         await self._remove_leftovers()
@@ -91,9 +101,24 @@ class OciEngine(ABC):
 
     async def run(self, job: Job, started: Callable[[], None], *more: str) -> Ended:
         """Run the container, with `more` options, to its end."""
-        command = (self.name, *run_arguments(job, self.label, *self.network, *more))
-        run = Foreground(job, command, lambda: self.client(*self.remove, f"tesk-{job.name}"))
-        return await run.to_end(lambda _: started())
+
+        async def remove() -> None:
+            await self.client(*self.remove, f"tesk-{job.name}")
+
+        command = (self.name, *run_arguments(job, self.label, *self.network, *more, pids=self.pids))
+        if _removed_at_its_end(job):
+            return await Foreground(job, command, remove).to_end(lambda _: started())
+        try:
+            ended = await Foreground(job, command, remove).to_end(lambda _: started())
+            return dataclasses.replace(ended, starved=ended.code != 0 and await self._starved(job))
+        finally:
+            await remove()
+
+    async def _starved(self, job: Job) -> bool:
+        """Whether the kernel killed some of it for want of memory."""
+        question = ("inspect", "--type=container", "--format={{.State.OOMKilled}}", f"tesk-{job.name}")
+        _, said, _ = await self.client(*question)
+        return said.strip() == b"true"
 
     async def client(self, *arguments: str, timeout: float = COMMAND_TIMEOUT) -> tuple[int, bytes, bytes]:
         """(exit code, stdout, stderr) of one command of the client."""
@@ -149,7 +174,7 @@ class OciEngine(ABC):
             raise AttemptLost(f"{self.name} itself was ended by signal {-ended.code}")
         # What a command itself may say looks the same, but for the words below: then it is believed.
         failed = ended.silent and ended.said_first.startswith(self.prefix.encode())
-        problem = ended.problem
+        problem = needed_more_memory(job.plan, "this machine") if ended.starved else ended.problem
         if ended.code == CLIENT_FAILED:
             self._check_lost(ended.said_last)
             if failed or not container_file(job).exists():
@@ -170,12 +195,17 @@ def _no_container(job: Job, why: str) -> str:
     return f"executor {job.index}: no container of image '{job.executor.image}' could be made: {why}"
 
 
-def run_arguments(job: Job, label: str, *more: str) -> list[str]:
+def _removed_at_its_end(job: Job) -> bool:
+    """Whether the client removes the container by itself; one with limited memory is asked first if it had enough."""
+    return not job.plan.resources.ram_bytes
+
+
+def run_arguments(job: Job, label: str, *more: str, pids: int | None = None) -> list[str]:
     """The arguments of `podman run` and `docker run` for `job`, with `more` options."""
     executor = job.executor
     found = [
         "run",
-        "--rm",
+        *(["--rm"] if _removed_at_its_end(job) else []),
         "--pull=missing",
         f"--name=tesk-{job.name}",
         f"--label={label}",
@@ -185,6 +215,7 @@ def run_arguments(job: Job, label: str, *more: str) -> list[str]:
         "--log-driver=none",
         "--security-opt=label=disable",  # SELinux would hide what is mounted
         "--entrypoint=",  # with either, what follows the image is the whole argv then
+        f"--pids-limit={pids or -1}",
         *_limits(job.plan.resources),
         *more,
     ]

@@ -5,27 +5,41 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tesk.backends.base import AttemptKey
-from tesk.backends.local.engine import Engine, Job, Space
+from tesk.backends.limits import longest_run, ran_too_long
+from tesk.backends.local.disk import DiskWatch
+from tesk.backends.local.engine import Engine, ExecutorExit, Job, Space
+from tesk.backends.local.overuse import Overused, unless
+from tesk.backends.local.record import Record
 from tesk.backends.local.streams import excerpt
 from tesk.filer import TransferError, leave_shared, open_directories, prepare_shared, stage_in, stage_out
 from tesk.plan.model import Plan
 from tesk.storage import Storage
 from tesk.taskmaster.report import ExecutorEnd
+from tesk.taskmaster.run import moment, now
 from tesk.taskmaster.steps import ExecutorResult, StageInResult, StageOutResult, StepFailed
 
 __all__ = ["LocalSteps", "remove_tree"]
+
+KILLED = 128 + signal.SIGKILL
 
 
 class LocalSteps:
     """Steps of one attempt, in this process and by an engine; a `Steps` of tesk.taskmaster.
 
+    With a `record`, `clean` leaves that, for whoever stores what it says.
+
     Args:
         log_bytes: how much of each stream the report keeps, head and tail together.
+        max_runtime: seconds that the site lets an executor run.
+        record: where to say what is done, so that a later server goes on from there; None where none will.
+        kept: whether `clean` must leave everything, for that later server.
         followed: whether somebody still reads the streams, so that `clean` must leave them.
     """
 
@@ -36,10 +50,16 @@ class LocalSteps:
         space: Space,
         engine: Engine,
         storage: Storage,
+        disk: DiskWatch,
         *,
         log_bytes: int,
+        max_runtime: int | None,
         followed: Callable[[], bool],
+        record: Record | None = None,
+        kept: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._record = record
+        self._kept = kept
         self._followed = followed
         self._key = key
         self._plan = plan
@@ -47,28 +67,64 @@ class LocalSteps:
         self._engine = engine
         self._storage = storage
         self._shared = storage.options.shared_roots
+        self._disk = disk
         self._log_bytes = log_bytes
+        self._longest = longest_run(plan, max_runtime)
 
     async def stage_in(self) -> StageInResult:
         """Make the attempt's directories and fetch its inputs."""
+        if self._record is not None and (done := self._record.staged_in()) is not None:
+            return done
         try:
+            await asyncio.to_thread(remove_tree, self._space.scratch)  # of a predecessor that had not got through
             self._space.scratch.mkdir(parents=True)
             mounted = await asyncio.to_thread(prepare_shared, self._plan, self._shared)
-            copied = await stage_in(self._plan, self._space.scratch, self._storage, owner=self._engine.owner)
+            fetching = stage_in(self._plan, self._space.scratch, self._storage, owner=self._engine.owner)
+            copied = await unless(fetching, self._overuse())
+            if (said := self._disk.too_much(self._plan, copied)) is not None:
+                raise Overused(said)  # it was quicker than the watch
         except TransferError as error:
             raise StepFailed(*error.sentences) from error
+        except Overused as much:
+            raise StepFailed(f"the inputs do not fit: {much}") from much
         except OSError as error:
             raise StepFailed(f"scratch cannot be made: {error}") from error
         if self._plan.mounts and self._engine.owner is None:
             # the server's state directory above is closed to other users of the machine
             await asyncio.to_thread(open_directories, self._space.scratch)
-        return StageInResult(copied, mounted)
+        result = StageInResult(copied, mounted)
+        if self._record is not None:
+            self._record.stage_in(result)
+        return result
 
     async def execute(self, index: int, started: Callable[[], None]) -> ExecutorResult:
-        """Run one executor by the engine."""
+        """Run one executor by the engine, for as long and with as much disk as it may."""
+        if self._record is not None and (done := self._record.ended(index)) is not None:
+            started()
+            return done
+        result = await self._run(index, started)
+        if self._record is not None:
+            self._record.end(index, result)
+        return result
+
+    async def _run(self, index: int, started: Callable[[], None]) -> ExecutorResult:
         streams = self._space.streams(index)
-        streams.mkdir(parents=True)
-        exit_ = await self._engine.execute(Job(self._key, index, self._plan, self._space, self._shared), started)
+        streams.mkdir(parents=True, exist_ok=True)
+        running = asyncio.Event()
+        begin = self._space.executor(index) / "begin"
+
+        def begun() -> None:
+            if not begin.exists():
+                begin.touch()
+            running.set()
+            started()
+
+        job = Job(self._key, index, self._plan, self._space, self._shared)
+        try:
+            late = () if self._longest is None else (_late(running, begin, self._longest),)
+            exit_ = await unless(self._engine.execute(job, begun), self._overuse(), *late)
+        except Overused as much:
+            exit_ = ExecutorExit(KILLED, moment(_begun(begin)), now(), str(much))
         end = ExecutorEnd(
             start_time=exit_.start_time,
             end_time=exit_.end_time,
@@ -77,6 +133,10 @@ class LocalSteps:
             stderr=excerpt(str(streams), "stderr", self._log_bytes),
         )
         return ExecutorResult(end, exit_.problem, exit_.usage)
+
+    async def _overuse(self) -> str:
+        private = [self._space.private(index) for index in range(len(self._plan.executors))]
+        return await self._disk.overuse(self._plan, lambda: [self._space.scratch, *private])
 
     async def stage_out(self) -> StageOutResult:
         """Deliver the outputs."""
@@ -87,6 +147,10 @@ class LocalSteps:
 
     async def clean(self) -> None:
         """Remove the attempt's directories; streams that somebody follows are left to the backend."""
+        if self._kept():
+            return
+        if self._record is not None:
+            self._record.close()
         await asyncio.to_thread(self._remove)
         if self._space.scratch.exists():
             await self._engine.release(self._space)
@@ -94,14 +158,26 @@ class LocalSteps:
 
     def _remove(self) -> None:
         leave_shared(self._plan, self._shared)
-        if not self._followed():
+        if self._record is None and not self._followed():
             remove_tree(self._space.path)
             return
         remove_tree(self._space.scratch)
         for index in range(len(self._plan.executors)):
-            for one in self._space.executor(index).glob("*"):
+            here = self._space.executor(index)
+            for one in here.glob("*") if self._followed() else [here]:
                 if one != self._space.streams(index):
                     remove_tree(one)
+
+
+async def _late(running: asyncio.Event, begin: Path, seconds: int) -> str:
+    await running.wait()
+    await asyncio.sleep(_begun(begin) + seconds - time.time())
+    return ran_too_long(seconds)
+
+
+def _begun(begin: Path) -> float:
+    """When the executor began, maybe under an earlier server; now, if it is only about to."""
+    return begin.stat().st_mtime if begin.exists() else time.time()
 
 
 def remove_tree(path: Path) -> None:

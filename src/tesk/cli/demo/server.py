@@ -34,7 +34,7 @@ def serving(directory: Path, files: Path) -> Iterator[str]:
         "state_directory": str(directory / "state"),
         "server": {"host": "127.0.0.1", "port": 0, "access_log": False},
         "storage": {"file_roots": [str(files)]},
-        "local": {"engine": "sandbox"},
+        "local": {"engine": "sandbox", "lasting": False},
     }
     config.write_text(yaml.safe_dump(settings))
     # what the user set for another server must not change this one

@@ -2,12 +2,15 @@
 
 The server starts it once and speaks with it over a socket, a line of JSON a message. It is process 1 of a PID
 namespace (and, for an ordinary user, root of a user namespace), so the kernel ends every executor with it, whatever
-they did; it ends itself when the server's end of the socket closes, also by kill -9. It imports next to nothing: it
-forks once an executor, and what it holds in memory is what each of them costs.
+they did. It imports next to nothing: it forks once an executor, and what it holds in memory is what each of them costs.
+
+When the server's end of the socket closes, also by kill -9, it ends itself; but where it has a socket to listen on, it
+stays while executors run, for the next server to call.
 
 Messages to it:   first the settings {"space", "hidden", "identity", "network"};
-                  then {"id", "run": {...}}, {"id", "kill": true}
-Messages from it: {"ready": true} or {"failed": sentence}; {"id", "gone": true} when no process of `id` is left.
+                  then {"id", "run": {...}}, {"id", "kill": true}, {"end": true}
+Messages from it: {"ready": true, "running": [id, ...]} to whoever calls, or {"failed": sentence};
+                  {"id", "gone": true} when no process of `id` is left.
 How the executor ended stands in the file `run["end"]`, written before; without it the executor was killed.
 """
 
@@ -32,8 +35,10 @@ SETUP = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID
 
 
 def main() -> None:
-    """Run as the keeper; argv holds the socket's descriptor, on which the settings come first."""
+    """Run as the keeper; argv holds the descriptors of the socket on which the settings come first, and of that to
+    listen on, if any."""
     channel = socket.socket(fileno=int(sys.argv[1]))
+    listener = socket.socket(fileno=int(sys.argv[2])) if len(sys.argv) > 2 else None
     # Not in argv: every executor can read its process 1's command line.
     with channel.makefile("rb", buffering=0) as lines:
         settings: dict[str, Any] = json.loads(lines.readline())
@@ -46,11 +51,11 @@ def main() -> None:
         os._exit(0)  # the child is process 1 of the new PID namespace; nobody waits for us
     os.setsid()
     try:
-        keeper = _Keeper(channel, settings)
+        keeper = _Keeper(channel, listener, settings)
     except OSError as error:
         _send(channel, {"failed": f"the sandbox cannot be prepared: {error}"})
         return
-    _send(channel, {"ready": True})
+    keeper.greet()
     keeper.run()
     os._exit(0)
 
@@ -90,8 +95,10 @@ def _send(channel: socket.socket, message: dict[str, Any]) -> None:
 
 
 class _Keeper:
-    def __init__(self, channel: socket.socket, settings: dict[str, Any]) -> None:
-        self.channel = channel
+    def __init__(self, channel: socket.socket, listener: socket.socket | None, settings: dict[str, Any]) -> None:
+        self.channel: socket.socket | None = channel
+        self.listener = listener
+        self.ended = False
         self.settings = settings
         self.running: dict[int, str] = {}
         self.buffer = bytearray()
@@ -115,32 +122,62 @@ class _Keeper:
         gc.freeze()
 
     def run(self) -> None:
-        poll = select.poll()
-        poll.register(self.channel, select.POLLIN)
-        poll.register(self.wake_read, select.POLLIN)
-        while True:
-            for fd, _ in poll.poll():
-                if fd == self.wake_read:
-                    os.read(self.wake_read, 4096)
-                    self.reap()
-                elif not self.receive():
-                    return
+        """Until there is nothing more to do: no server, and nothing that runs for the next one."""
+        while not self.ended and (self.channel is not None or (self.listener is not None and self.running)):
+            poll = select.poll()
+            for one in (self.channel, self.listener, self.wake_read):
+                if one is not None:
+                    poll.register(one, select.POLLIN)
+            ready = {fd for fd, _ in poll.poll()}
+            if self.channel is not None and self.channel.fileno() in ready:
+                self.receive()
+            elif self.listener is not None and self.listener.fileno() in ready:
+                self.welcome(self.listener)
+            if self.wake_read in ready:
+                os.read(self.wake_read, 4096)
+                self.reap()
 
-    def receive(self) -> bool:
-        """Take what the server says; False when it is gone."""
+    def greet(self) -> None:
+        """Say to who called what runs."""
+        self.tell({"ready": True, "running": list(self.running.values())})
+
+    def welcome(self, listener: socket.socket) -> None:
+        """Work for a new server; what its predecessor said has been heard."""
+        caller, _ = listener.accept()
+        self.leave()
+        self.channel = caller
+        self.greet()
+
+    def leave(self) -> None:
+        """The server is gone."""
+        if self.channel is not None:
+            self.channel.close()
+        self.channel = None
+        self.buffer.clear()
+
+    def tell(self, message: dict[str, Any]) -> None:
+        if self.channel is not None:
+            _send(self.channel, message)
+
+    def receive(self) -> None:
+        """Take what the server says."""
+        assert self.channel is not None
         try:
             data = self.channel.recv(1 << 20)
         except ConnectionResetError:
-            return False
+            data = b""
         self.buffer += data
         while (end := self.buffer.find(b"\n")) >= 0:
             message = json.loads(self.buffer[:end])
             del self.buffer[: end + 1]
             if "run" in message:
                 self.start(message["id"], message["run"])
-            else:
+            elif "kill" in message:
                 self.kill(message["id"])
-        return bool(data)
+            else:
+                self.ended = True
+        if not data:
+            self.leave()
 
     def start(self, key: str, run: dict[str, Any]) -> None:
         kernel.unshare(kernel.CLONE_NEWPID)  # the next child is process 1 of a namespace of its own
@@ -155,7 +192,7 @@ class _Keeper:
         if pid > 0:
             self.running[pid] = key
         else:
-            _send(self.channel, {"id": key, "gone": True})
+            self.tell({"id": key, "gone": True})
 
     def kill(self, key: str) -> None:
         for pid, name in self.running.items():
@@ -173,7 +210,7 @@ class _Keeper:
             if pid == 0:
                 return
             if (key := self.running.pop(pid, None)) is not None:
-                _send(self.channel, {"id": key, "gone": True})
+                self.tell({"id": key, "gone": True})
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ class _Launch:
     ) -> None:
         self.run_ = run
         self.streams = os.open(run["streams"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.doors = [os.open(one, os.O_WRONLY | os.O_CLOEXEC) for one in run["doors"]]
         self._become_clean()
         kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
         if not network:
@@ -109,6 +110,7 @@ class _Launch:
         """Become the user's command, or tell why not and end with what a shell would say."""
         try:
             os.setsid()
+            self._be_limited()
             self._redirect(out, err)
             environment = {**DEFAULT_ENVIRONMENT, **self.run_["env"]}
             if workdir := self.run_["workdir"]:
@@ -122,6 +124,16 @@ class _Launch:
             os.write(told, sentence.encode("utf-8", "replace"))
             os._exit(code)
         os._exit(NOT_EXECUTABLE)
+
+    def _be_limited(self) -> None:
+        """The command alone, and what it starts: process 1 must live to tell how it ended."""
+        for one in self.doors:
+            os.write(one, b"0")
+        for kind, most in ((resource.RLIMIT_DATA, self.run_["data"]), (resource.RLIMIT_NPROC, self.run_["processes"])):
+            if most is not None:
+                _, hard = resource.getrlimit(kind)
+                lower = most if hard == resource.RLIM_INFINITY else min(most, hard)
+                resource.setrlimit(kind, (lower, lower))
 
     def _redirect(self, out: int, err: int) -> None:
         stdin = os.open(self.run_["stdin"] or "/dev/null", os.O_RDONLY)

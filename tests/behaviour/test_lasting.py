@@ -1,0 +1,186 @@
+"""Executors that go on while no server runs, and what the next server makes of them."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.behaviour.sites import Place, Site, sentences
+from tests.behaviour.test_life import running, until
+
+pytestmark = pytest.mark.slow
+
+NewSite = Callable[..., Site]
+
+
+@pytest.fixture(autouse=True)
+def lasting(place: Place) -> None:
+    """Skip where attempts end with the server, and where tests/kube tells of this."""
+    if not (place.admits and place.outlives_server):
+        pytest.skip("here containers end with the server, or the cluster runs them: tests/kube")
+
+
+def one_attempt(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """The executors' logs of a task that had a single attempt."""
+    (attempt,) = task["logs"]
+    found: list[dict[str, Any]] = attempt["logs"]
+    return found
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_an_executor_is_taken_over_with_its_streams_and_its_end(own_site: NewSite, end: str) -> None:
+    site = own_site()
+    script = "echo $$ before; sleep 1.5; echo $$ while none; sleep 2; echo $$ after; echo x >/data/out; exit 3"
+    outputs = [{"url": f"{site.files}/out", "path": "/data/out"}]
+    task_id = site.create(site.shell(script, outputs=outputs, inputs=[{"content": "x", "path": "/data/in"}]))
+    with site.client as client:
+        until(lambda: b"before" in b"".join(client.logs(task_id)))
+    getattr(site, end)()
+    time.sleep(2)
+    site.start()
+    with site.client as client:
+        followed = b"".join(client.logs(task_id, follow=True)).decode()
+    task = site.wait(task_id)
+    (log,) = one_attempt(task)
+    pid = followed.split()[0]
+    assert followed == log["stdout"] == f"{pid} before\n{pid} while none\n{pid} after\n"
+    assert (task["state"], log["exit_code"]) == ("EXECUTOR_ERROR", 3)
+    assert (site.files / "out").read_text() == "x\n"
+    assert site.left() == []
+
+
+def test_what_ended_while_no_server_ran_is_told_as_it_was(own_site: NewSite) -> None:
+    site = own_site()
+    hungry = "echo begun; sleep 0.7; exec dd if=/dev/zero of=/dev/null bs=300M count=1"
+    tasks = {
+        "good": site.create(site.shell("echo begun; sleep 0.7; echo done")),
+        "bad": site.create(site.shell("echo begun; sleep 0.7; exit 7")),
+    }
+    starved = site.create(site.shell(hungry, resources={"ram_gb": 0.05, "cpu_cores": 0.1}))
+    with site.client as client:
+        for one in (*tasks.values(), starved):
+            until(lambda one=one: b"begun" in b"".join(client.logs(one)))  # type: ignore[misc]
+    site.kill()
+    until(lambda: not keepers(site))
+    began = time.time()
+    site.start()
+    found = {name: one_attempt(site.wait(one))[0] for name, one in tasks.items()}
+    assert (found["good"]["exit_code"], found["good"]["stdout"]) == (0, "begun\ndone\n")
+    assert found["bad"]["exit_code"] == 7
+    assert found["bad"]["end_time"] < time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began + 1))
+    task = site.wait(starved)
+    assert one_attempt(task)[0]["exit_code"] == 137
+    assert "it needed more memory" in sentences(task) or "ram_gb holds for each" in sentences(task)
+    assert site.left() == []
+
+
+def keepers(site: Site) -> list[str]:
+    """The processes that hold the site's executors while no server runs; each has a tmpfs in the state directory."""
+    found = []
+    for one in Path("/proc").iterdir():
+        try:
+            if one.name.isdigit() and f"{site.state}/sandbox " in (one / "mountinfo").read_text():
+                found.append(one.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_a_cancel_reaches_what_an_earlier_server_began(own_site: NewSite) -> None:
+    site = own_site()
+    task_id = site.create(site.shell("(setsid sleep 98411 &); sleep 98411"))
+    until(lambda: running("98411"))
+    site.kill()
+    site.start()
+    with site.client as client:
+        client.cancel(task_id)
+    assert site.wait(task_id)["state"] == "CANCELED"
+    assert not running("98411")
+    assert site.left() == []
+
+
+def test_the_longest_run_is_counted_from_the_start(own_site: NewSite) -> None:
+    site = own_site()
+    limit = {"backend_parameters": {"max_runtime": "4"}}
+    task_id = site.create(site.shell("sleep 98412", resources=limit))
+    until(lambda: running("98412"))
+    site.kill()
+    time.sleep(4)
+    began = time.monotonic()
+    site.start()
+    task = site.wait(task_id)
+    assert task["state"] == "EXECUTOR_ERROR"
+    assert "it ran longer than allowed (4 s)" in sentences(task)
+    assert len(one_attempt(task)) == 1
+    assert time.monotonic() - began < 4
+
+
+def test_a_stage_in_that_was_interrupted_begins_again(own_site: NewSite) -> None:
+    site = own_site()
+    if site.place.shares:
+        pytest.skip("inputs are mounted here, which takes no time")
+    big = site.files / "big"
+    with big.open("wb") as file:
+        file.truncate(1 << 30)
+    inputs = [{"url": str(big), "path": f"/data/{one}"} for one in ("a", "b")]
+    task_id = site.create(site.shell("stat -c %s /data/a /data/b", inputs=inputs))
+    site.wait(task_id, "INITIALIZING")
+    until(lambda: any(site.state.glob("attempts/*/scratch/data/*")))
+    site.kill()
+    site.start()
+    task = site.wait(task_id)
+    big.unlink()
+    assert task["state"] == "COMPLETE", sentences(task)
+    assert one_attempt(task)[0]["stdout"] == f"{1 << 30}\n" * 2
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_no_executor_runs_twice_however_often_servers_are_killed(own_site: NewSite, seed: int) -> None:
+    site = own_site()
+    moments = random.Random(seed)
+    count = 8
+    script = "echo begin {0} >>/vol/said; sleep 0.25; echo end {0} >>/vol/said; cat /vol/said >/data/out"
+    task = site.shell("", volumes=["/vol"], outputs=[{"url": f"{site.files}/out", "path": "/data/out"}])
+    executor = task["executors"][0]
+    task["executors"] = [{**executor, "command": ["sh", "-c", script.format(one)]} for one in range(count)]
+    task_id = site.create(task)
+    site.wait(task_id, "INITIALIZING", "RUNNING")
+    for _ in range(5):
+        time.sleep(moments.uniform(0, 0.6))
+        getattr(site, moments.choice(["kill", "kill", "stop"]))()
+        site.start()
+    ended = site.wait(task_id)
+    assert ended["state"] == "COMPLETE", sentences(ended)
+    assert [log["exit_code"] for log in one_attempt(ended)] == [0] * count
+    said = (site.files / "out").read_text().splitlines()
+    assert said == [f"{what} {one}" for one in range(count) for what in ("begin", "end")]
+    assert site.left() == []
+
+
+def test_where_the_site_says_so_everything_ends_with_the_server(own_site: NewSite) -> None:
+    site = own_site(TESK_LOCAL_LASTING="false")
+    task_id = site.create(site.shell("sleep 98413"))
+    until(lambda: running("98413"))
+    site.kill()
+    until(lambda: not running("98413"), 10)
+    site.start()
+    until(lambda: running("98413"))
+    assert len(site.get(task_id)["logs"]) == 2
+    site.stop()
+    until(lambda: not running("98413"), 10)
+
+
+def test_what_a_site_no_longer_lets_last_is_ended(own_site: NewSite) -> None:
+    site = own_site()
+    task_id = site.create(site.shell("sleep 98414"))
+    until(lambda: running("98414"))
+    site.kill()
+    site.settings["TESK_LOCAL_LASTING"] = "false"
+    site.start()
+    until(lambda: len(site.get(task_id)["logs"]) == 2 and running("98414"))
+    assert "attempt 1 was lost" in "\n".join(site.get(task_id)["logs"][0]["system_logs"])
