@@ -111,6 +111,9 @@ async def test_when_the_disk_is_nearly_full_the_one_farthest_beyond_its_word_end
             await asyncio.sleep(0.01)
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage(10**12, 10**12 - 10**8, 10**8))
+    await asyncio.sleep(0.3)
+    assert not any(one.done() for one in looking.values()), "none of them has so much that its end would help"
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage(200 * MEBIBYTE, 199 * MEBIBYTE, MEBIBYTE))
     done, _ = await asyncio.wait(looking.values(), timeout=10, return_when=asyncio.FIRST_COMPLETED)
     assert looking["much"] in done
     assert "the disk is nearly full" in looking["much"].result()

@@ -91,3 +91,14 @@ async def test_what_was_concluded_and_not_stored_is_told_again(begun: Record, tm
         await backend.forget(KEY)
         assert not place.exists()
         await backend.stop()
+
+
+def test_where_it_cannot_be_written_no_later_server_goes_on(begun: Record, tmp_path: Path) -> None:
+    (tmp_path / "record/stage-in.new").mkdir()
+    begun.stage_in(StageInResult(1, 2))
+    assert begun.begun() is None
+    (tmp_path / "file").touch()
+    unmade = Record(tmp_path / "file/record")
+    unmade.begin(attempt(), START)
+    unmade.close()
+    assert unmade.begun() is None

@@ -75,7 +75,7 @@ def test_a_command_that_fills_scratch_fails_and_the_task_beside_it_does_not(site
     beside = site.create(site.shell("sleep 1; echo whole >/data/out", outputs=out))
     task = site.run(site.shell(f"head -c {MORE} /dev/zero >/tmp/../data/full", volumes=["/data"]))
     assert task["state"] == "EXECUTOR_ERROR"
-    assert "No space left on device" in task["logs"][0]["logs"][0]["stderr"]
+    assert "ended with exit code 1: its stderr could not be kept: no space left on device" in sentences(task)
     assert site.wait(beside)["state"] == "COMPLETE"
     assert (site.files / "out").read_text() == "whole\n"
 

@@ -59,7 +59,7 @@ class DiskWatch:
                         if (said := self.too_much(plan, taken)) is not None:
                             return said
                 self._beyond[me] = taken - (plan.resources.disk_bytes or 0)
-                if self._beyond[me] == max(1, *self._beyond.values()) and self._nearly_full():
+                if self._beyond[me] == max(self._beyond.values()) and self._would_make_room(self._beyond[me]):
                     return filled_the_disk(taken)
                 await asyncio.sleep(PAUSE)
         finally:
@@ -73,10 +73,11 @@ class DiskWatch:
             return None
         return used_more_disk(allowed, declared=declared is not None)
 
-    def _nearly_full(self) -> bool:
-        """Whether the server itself could soon write nothing more."""
+    def _would_make_room(self, beyond: int) -> bool:
+        """Whether the server itself could soon write nothing more, and `beyond` bytes more would help that."""
         disk = shutil.disk_usage(self._state)
-        return disk.free < min(RESERVE_BYTES, disk.total // RESERVE_PART)
+        reserve = min(RESERVE_BYTES, disk.total // RESERVE_PART)
+        return disk.free < reserve <= beyond
 
     async def _some(self, entries: Iterator[int]) -> int | None:
         """What a number of entries take; None when there are no more."""

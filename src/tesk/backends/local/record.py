@@ -1,23 +1,29 @@
 """What of an attempt is done, in files from which a later server goes on with it.
 
 Each appears whole, by a rename. They outlive any end of the server, but count for nothing after the machine itself
-began anew: what scratch then holds, nobody knows.
+began anew: what scratch then holds, nobody knows. Where one cannot be written, as on a full disk, this server goes on
+and a later one does not.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 from tesk.backends.base import Attempt, AttemptKey
 from tesk.plan.model import Plan
+from tesk.storage.errors import reason
 from tesk.taskmaster.report import ExecutorEnd, Report
 from tesk.taskmaster.steps import ExecutorResult, StageInResult, Usage
 
 __all__ = ["Record"]
+
+log = logging.getLogger(__name__)
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -30,7 +36,8 @@ class Record:
 
     def begin(self, attempt: Attempt, start_time: str) -> None:
         """Write down what is to be done."""
-        self._directory.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):
+            self._directory.mkdir(parents=True, exist_ok=True)
         about = {"task": attempt.key.task, "attempt": attempt.key.attempt, "start_time": start_time, "boot": _boot()}
         self._write("plan", json.loads(attempt.plan.to_json()))
         self._write("attempt", about)
@@ -81,12 +88,21 @@ class Record:
     def close(self) -> None:
         """Nobody goes on with the attempt, unless it is concluded."""
         if self.concluded() is None:
-            (self._directory / "attempt").unlink(missing_ok=True)
+            self._withdraw()
 
     def _write(self, name: str, content: Any) -> None:
         new = self._directory / f"{name}.new"
-        new.write_text(json.dumps(content))
-        os.replace(new, self._directory / name)
+        try:
+            new.write_text(json.dumps(content))
+            os.replace(new, self._directory / name)
+        except OSError as error:
+            log.warning("no later server can go on with the attempt in %s: %s", self._directory, reason(error))
+            self._withdraw()
+
+    def _withdraw(self) -> None:
+        for name in ("attempt", "report"):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                (self._directory / name).unlink()
 
     def _read(self, name: str) -> Any:
         try:

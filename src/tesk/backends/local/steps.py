@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from tesk.backends.local.streams import excerpt
 from tesk.filer import TransferError, leave_shared, open_directories, prepare_shared, stage_in, stage_out
 from tesk.plan.model import Plan
 from tesk.storage import Storage
+from tesk.storage.errors import reason
 from tesk.taskmaster.report import ExecutorEnd
 from tesk.taskmaster.run import moment, now
 from tesk.taskmaster.steps import ExecutorResult, StageInResult, StageOutResult, StepFailed
@@ -109,13 +111,17 @@ class LocalSteps:
 
     async def _run(self, index: int, started: Callable[[], None]) -> ExecutorResult:
         streams = self._space.streams(index)
-        streams.mkdir(parents=True, exist_ok=True)
+        try:
+            streams.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StepFailed(f"executor {index} cannot be started: {reason(error)}") from error
         running = asyncio.Event()
         begin = self._space.executor(index) / "begin"
 
         def begun() -> None:
             if not begin.exists():
-                begin.touch()
+                with contextlib.suppress(OSError):  # a full disk: the next server counts from its own start
+                    begin.touch()
             running.set()
             started()
 

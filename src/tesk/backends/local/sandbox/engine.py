@@ -19,6 +19,7 @@ from tesk.backends.limits import needed_more_memory
 from tesk.backends.local.cgroups import ControlGroups, Group, Limits
 from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
 from tesk.backends.local.sandbox.line import Line, connect, listen
+from tesk.storage.errors import reason
 from tesk.taskmaster.run import moment
 from tesk.taskmaster.steps import AttemptLost, StepFailed, Usage
 
@@ -28,6 +29,7 @@ KEEPERS = "keepers"
 
 NOBODY = 65534
 START_TIMEOUT = 20.0
+END_BYTES = 4096
 WITHOUT_GROUPS = {
     "memory": ("ram_gb", "holds for each process alone: the server may use no control group for memory"),
     "cpu": ("cpu_cores", "is counted and not enforced: the server may use no control group for processors"),
@@ -164,7 +166,12 @@ class Sandbox:
             group = self._groups.find(job.name)
         else:
             line, group = self._lines[0], self._make_group(job)
-            line.run(job.name, self._message(job, group))
+            try:
+                message = self._message(job, group)
+            except OSError as error:
+                await asyncio.to_thread(group.remove)
+                raise StepFailed(f"executor {job.index} cannot be started: {reason(error)}") from error
+            line.run(job.name, message)
         started()
         try:
             if line is not None:
@@ -201,6 +208,8 @@ class Sandbox:
         executor = job.executor
         private = job.space.private(job.index)
         private.mkdir(exist_ok=True)
+        room = job.space.executor(job.index) / "room"
+        _reserve(room)
         if self.owner:
             os.chown(job.space.streams(job.index), *self.owner)
         return {
@@ -213,6 +222,7 @@ class Sandbox:
             "binds": job.binds(),
             "private": str(private),
             "streams": str(job.space.streams(job.index)),
+            "room": str(room),
             "end": str(_end_of(job)),
             "doors": group.doors,
             "data": job.plan.resources.ram_bytes if "ram_gb" in self.unheld else None,
@@ -240,6 +250,12 @@ def _digest(state: Path) -> str:
 def _end_of(job: Job) -> Path:
     """The file that is there once the executor's process 1 is, and that says how it ended."""
     return job.space.executor(job.index) / "end"
+
+
+def _reserve(room: Path) -> None:
+    """Make the file that becomes the one of its end once process 1 is there: no disk that it fills shall hide that."""
+    with room.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, END_BYTES)
 
 
 def _read_end(path: Path) -> ExecutorExit:

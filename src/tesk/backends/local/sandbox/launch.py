@@ -33,11 +33,12 @@ def launch(run: dict[str, Any], *, base: str, root: str, identity: list[int] | N
     """
     end_file = -1
     try:
-        end_file = os.open(run["end"], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.rename(run["room"], run["end"])  # which is there once, so that nothing runs twice
+        end_file = os.open(run["end"], os.O_WRONLY | os.O_CLOEXEC)
         end = _Launch(run, base, root, identity, network).run()
     except BaseException as error:  # noqa: BLE001 - the server must hear of whatever it was
         end = {"problem": f"the sandbox could not start it: {error}"}
-    os.write(end_file, json.dumps(end).encode())
+    os.ftruncate(end_file, os.write(end_file, json.dumps(end).encode()))
     os._exit(0)
 
 
@@ -92,7 +93,7 @@ class _Launch:
             "code": 128 - code if code < 0 else code,
             "usage": _usage(),
         }
-        if problem:
+        if problem := problem or pump.unkept():
             end["problem"] = problem
         if pump.fault:
             end["fault"] = pump.fault
@@ -195,6 +196,7 @@ class _Sink:
     def __init__(self, name: str, log: StreamWriter, path: str | None, flags: int) -> None:
         self.name = name
         self.path = path
+        self.unkept = ""
         self._log: StreamWriter | None = log
         self._fd = os.open(path, flags | os.O_CLOEXEC) if path else -1
 
@@ -203,7 +205,8 @@ class _Sink:
         if self._log is not None:
             try:
                 self._log.write(data)
-            except OSError:
+            except OSError as error:
+                self.unkept = f"its {self.name} could not be kept: {os.strerror(error.errno or 0).lower()}"
                 self._log = None  # a full disk: the log ends here, the task's file decides what becomes of the task
         view = memoryview(data if self._fd >= 0 else b"")
         while view:
@@ -215,6 +218,7 @@ class _Pump:
 
     def __init__(self, sinks: dict[int, _Sink], pid: int) -> None:
         self.sinks = sinks
+        self._all = list(sinks.values())
         self.pid = pid
         self.fault: str | None = None
         self.poll = select.poll()
@@ -244,6 +248,10 @@ class _Pump:
                 if not self._move(fd):
                     break
         return status
+
+    def unkept(self) -> str:
+        """A clause about what is missing in the logs; empty where nothing is."""
+        return "; ".join(one.unkept for one in self._all if one.unkept)
 
     def _reap(self) -> int | None:
         ended = None
