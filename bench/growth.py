@@ -53,9 +53,12 @@ def growth() -> list[Figure]:
         Figure(
             "  : memory of server and keeper", after.memory, "MiB", before.memory + 5, beside=_was(before.memory, tenth)
         ),
-        # a reader of the database, which has two, opens it when it is needed first
         Figure(
-            "  : open descriptors", after.descriptors, "", before.descriptors + 4, beside=_was(before.descriptors, tenth)
+            "  : open descriptors",
+            after.descriptors,
+            "",
+            before.descriptors + 4,  # a reader of the database, which has two, opens it when it is needed first
+            beside=_was(before.descriptors, tenth),
         ),
         Figure("  : processes", after.processes, "", before.processes, beside=_was(before.processes, tenth)),
         Figure("  : rows in the store", after.rows, "", before.rows + BATCH, beside=_was(before.rows, tenth)),
