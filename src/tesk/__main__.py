@@ -1,5 +1,5 @@
 """`python -m tesk` is the `tesk` command."""
 
-from tesk.cli import main
+from tesk.cli import program
 
-main()
+program()

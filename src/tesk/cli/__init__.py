@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["main"]
+__all__ = ["main", "program"]
+
+
+def program() -> None:
+    """`main` as a process of its own: see `_leave`."""
+    try:
+        main()
+    except SystemExit as end:
+        _leave(end.code)
+        raise
 
 
 def main() -> None:
@@ -23,9 +32,6 @@ def main() -> None:
         _main()
     except KeyboardInterrupt:  # while we were still importing
         raise SystemExit(130) from None
-    except SystemExit as end:
-        _leave(end.code)
-        raise
     finally:
         if ends_in_order:
             terminate.ignore()
