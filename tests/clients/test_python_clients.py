@@ -234,7 +234,7 @@ def test_service_info_as_py_tes_1_1_reads_it(new: Speaker):
     info = new("service_info")
     assert info["type"] == {"group": "org.ga4gh", "artifact": "tes", "version": "1.1.0"}
     assert f"file://{new.site.files}" in info["storage"]
-    assert info["tes_resources_backend_parameters"] == ["executor_retries", "missing_outputs"]
+    assert info["tes_resources_backend_parameters"] == ["executor_retries", "max_runtime", "missing_outputs"]
 
 
 def test_service_info_as_pydantic_tes_reads_it(pydantic_tes: Speaker):
