@@ -143,7 +143,7 @@ def serving_ftp(directory: Path, *arguments: str) -> Iterator[FtpServer]:
         assert port, (directory / "log").read_text()
         yield FtpServer(int(port), data)
     finally:
-        process.terminate()
+        process.kill()  # told to end, it would wait for clients that keep their sessions
         process.wait(10)
         assert process.stdout is not None
         process.stdout.close()

@@ -18,6 +18,7 @@ from tesk.storage.errors import StorageError, reason, redact, shown
 from tesk.storage.ftp_listing import Listed, UnknownListing, machine_listing, plain_listing
 from tesk.storage.ftp_session import Place, Server, Session, code_of, heard, place_of
 from tesk.storage.globs import MAX_ENTRIES
+from tesk.storage.idle import Idle
 from tesk.storage.local import Workers, write_all
 from tesk.storage.logins import logins
 from tesk.storage.options import StorageOptions
@@ -48,7 +49,7 @@ class FtpScheme:
     def __init__(self, options: StorageOptions, workers: Workers) -> None:
         self._options = options
         self._workers = workers
-        self._idle: defaultdict[Server, list[Session]] = defaultdict(list)
+        self._idle: Idle[Server, Session] = Idle()
         self._turns: defaultdict[tuple[str, int], asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_AT_ONCE))
 
     async def walk(self, url: str) -> AsyncIterator[Entry]:
@@ -85,10 +86,7 @@ class FtpScheme:
 
     async def close(self) -> None:
         """See `Scheme.close`."""
-        for sessions in self._idle.values():
-            for one in sessions:
-                one.close()
-        self._idle.clear()
+        self._idle.close()
 
     def _tries(self) -> Tries:
         return Tries(self._options.retries, self._options.retry_delay)
@@ -104,7 +102,7 @@ class FtpScheme:
 
     async def _once(self, verb: str, url: str, server: Server, work: Callable[[Session], T]) -> T:
         async with self._turns[server.host, server.port]:
-            session = self._idle[server].pop() if self._idle[server] else None
+            session = self._idle.take(server)
             if session is None:
                 session = await self._session(server, self._options.stall_timeout)
 
@@ -119,7 +117,7 @@ class FtpScheme:
                 session.close()
                 raise
             session.rest()
-            self._idle[server].append(session)
+            self._idle.put(server, session)
             return done
 
     async def _session(self, server: Server, stall: float) -> Session:

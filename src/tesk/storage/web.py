@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,6 +14,7 @@ from urllib.parse import urljoin
 from tesk.storage.base import Entry, Fetched, Source
 from tesk.storage.checksums import Check, promised
 from tesk.storage.errors import StorageError, reason, redact, shown
+from tesk.storage.idle import Idle
 from tesk.storage.local import Workers, write_all
 from tesk.storage.options import StorageOptions
 from tesk.storage.retry import Passing, Tries, retrying
@@ -26,7 +26,6 @@ _WORTH_A_NEW_TRY = 16 << 20
 _REDIRECTS = frozenset({301, 302, 307, 308})
 _READ_REDIRECTS = _REDIRECTS | {303}
 _MOST_REDIRECTS = 10
-_MOST_IDLE = 16
 
 
 class HttpScheme:
@@ -38,7 +37,7 @@ class HttpScheme:
     def __init__(self, options: StorageOptions, workers: Workers) -> None:
         self._options = options
         self._workers = workers
-        self._idle: defaultdict[Address, list[Session]] = defaultdict(list)
+        self._idle: Idle[Address, Session] = Idle()
         self._trust = cache(trusted)
 
     async def walk(self, url: str) -> AsyncIterator[Entry]:
@@ -65,10 +64,7 @@ class HttpScheme:
 
     async def close(self) -> None:
         """See `Scheme.close`."""
-        for sessions in self._idle.values():
-            for one in sessions:
-                one.close()
-        self._idle.clear()
+        self._idle.close()
 
     def _tries(self) -> Tries:
         return Tries(self._options.retries, self._options.retry_delay)
@@ -96,17 +92,14 @@ class HttpScheme:
         except BaseException:
             session.close()
             raise
-        idle = self._idle[session.address]
-        if step.reusable and len(idle) < _MOST_IDLE:
-            idle.append(session)
+        if step.reusable:
+            self._idle.put(session.address, session)
         else:
             session.close()
         return step
 
     def _session(self, address: Address) -> Session:
-        idle = self._idle[address]
-        while idle:
-            kept = idle.pop()
+        while (kept := self._idle.take(address)) is not None:
             if kept.fresh:
                 return kept
             kept.close()
