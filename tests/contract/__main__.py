@@ -55,6 +55,7 @@ def main() -> int:
             accepted = sum(1 for _ in client.list(page_size=2047))
     finally:
         stopped = site.stop()
+        site.close()  # what still ran goes on without the server otherwise
     if stopped:
         print(f"contract: the server ended with {stopped}; see {BUILD / 'server.log'}", file=sys.stderr)
     print(f"contract: {accepted} tasks were accepted")
