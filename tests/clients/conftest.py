@@ -95,3 +95,4 @@ def new_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewSite]:
     yield begin
     for one in started:
         assert one.stop() == 0
+        one.close()
