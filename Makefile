@@ -51,7 +51,7 @@ $(READY): pyproject.toml constraints.txt Makefile
 	  { echo "TESK needs Python 3.11 or newer; say which: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(VENV) || \
 	  { echo "python3 cannot make a virtual environment; install its venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables setuptools
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 
