@@ -11,11 +11,11 @@ from pathlib import Path
 
 from tesk.backends.local.client import call, last_words
 from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
-from tesk.backends.local.foreground import Ended, Foreground
+from tesk.backends.local.foreground import Ended, Foreground, no_container
 from tesk.backends.local.mounts import empty_root, mount_option, program_mounts
 from tesk.backends.local.oci import PROBE_TIMEOUT
 from tesk.plan.model import Resources
-from tesk.taskmaster.steps import AttemptLost, StepFailed
+from tesk.taskmaster.steps import StepFailed
 
 __all__ = ["Apptainer", "client_environment", "run_arguments"]
 
@@ -71,14 +71,13 @@ class Apptainer:
 
     async def execute(self, job: Job, started: Callable[[], None]) -> ExecutorExit:
         """Run one executor as a container."""
-        here = job.space.executor(job.index)
-        private = here / "private"
+        private = job.space.private(job.index)
         private.mkdir()
         leader: list[int] = []
 
         def begun(process: int) -> None:
             leader.append(process)
-            (here / "process").write_text(f"{process} {_start_of(process)}")
+            (job.space.executor(job.index) / "process").write_text(f"{process} {_start_of(process)}")
             started()
 
         async def remove() -> None:
@@ -140,17 +139,12 @@ def _limits(resources: Resources) -> list[str]:
 
 
 def _exit(job: Job, ended: Ended) -> ExecutorExit:
-    if ended.code < 0:
-        raise AttemptLost(f"apptainer itself was ended by signal {-ended.code}")
     code, problem = ended.code, ended.problem
     if code == APPTAINER_FAILED and ended.silent and ended.said_first.startswith(FATAL.encode()):
-        image = job.executor.image
         if b"executable file not found" not in ended.said_first:
-            raise StepFailed(
-                f"executor {job.index}: no container of image '{image}' could be made: {_why(ended.said_last)}"
-            )
+            raise StepFailed(no_container(job, _why(ended.said_last)))
         code = NOT_FOUND
-        problem = f"the command '{job.executor.command[0]}' was not found in image '{image}'"
+        problem = f"the command '{job.executor.command[0]}' was not found in image '{job.executor.image}'"
     return ExecutorExit(code, ended.start_time, ended.end_time, problem)
 
 

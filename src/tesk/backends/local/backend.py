@@ -16,7 +16,6 @@ from tesk.backends.local.disk import DiskWatch
 from tesk.backends.local.engine import Engine, EngineUnavailable, Space
 from tesk.backends.local.machine import Admission, measure
 from tesk.backends.local.record import Record
-from tesk.backends.local.sandbox.engine import Sandbox, end_earlier
 from tesk.backends.local.steps import LocalSteps, remove_tree
 from tesk.backends.local.streams import StreamReader
 from tesk.backends.sharing import Followers
@@ -66,6 +65,7 @@ def make_engines(options: LocalOptions) -> list[Engine]:
     from tesk.backends.local.apptainer import Apptainer
     from tesk.backends.local.docker import Docker
     from tesk.backends.local.podman import Podman
+    from tesk.backends.local.sandbox.engine import Sandbox
 
     engines: dict[str, Callable[[], Engine]] = {
         "podman": lambda: Podman(options.state, network=options.network, pids=options.pids),
@@ -169,6 +169,8 @@ class LocalBackend:
         for name, instead in self._engine.unheld.items():
             log.warning("engine %s: %s %s", self._engine.name, name, instead)
         if self._engine.name != "sandbox":
+            from tesk.backends.local.sandbox.engine import end_earlier
+
             await end_earlier(self._options.state)
         for held, report in await asyncio.to_thread(self._sort_leftovers):
             self._held[held.attempt.key] = held

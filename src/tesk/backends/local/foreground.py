@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from tesk.backends.local.engine import Job
 from tesk.backends.local.streams import StreamWriter, redirect_flags
 from tesk.taskmaster.run import now
-from tesk.taskmaster.steps import StepFailed
+from tesk.taskmaster.steps import AttemptLost, StepFailed
 
-__all__ = ["Ended", "Foreground"]
+__all__ = ["Ended", "Foreground", "no_container"]
 
 REMOVE_INTERVAL = 2.0
 CHUNK = 1 << 16
@@ -71,7 +71,8 @@ class Foreground:
     async def to_end(self, started: Callable[[int], None]) -> Ended:
         """Run it; `started` is given the client's process id.
 
-        Raises StepFailed where the client cannot be started, or a stream cannot be opened or written.
+        Raises StepFailed where the client cannot be started, or a stream cannot be opened or written; AttemptLost where
+        a signal ended the client itself.
         """
         job, start = self._job, now()
         streams = os.open(job.space.streams(job.index), os.O_RDONLY | os.O_DIRECTORY)
@@ -93,6 +94,8 @@ class Foreground:
                 raise
         if self._fault:
             raise StepFailed(self._fault)
+        if code < 0:
+            raise AttemptLost(f"{self._command[0]} itself was ended by signal {-code}")
         return Ended(code, start, now(), self._first, bytes(self._last), self._silent)
 
     async def _spawn(self, stdin: int | None) -> asyncio.subprocess.Process:
@@ -167,3 +170,8 @@ class Foreground:
                 return
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+
+
+def no_container(job: Job, why: str) -> str:
+    """What the user is told where the client made no container, and said `why`."""
+    return f"executor {job.index}: no container of image '{job.executor.image}' could be made: {why}"

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from tesk.backends.limits import needed_more_memory
 from tesk.backends.local.client import call, last_words
 from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
-from tesk.backends.local.foreground import Ended, Foreground
+from tesk.backends.local.foreground import Ended, Foreground, no_container
 from tesk.backends.local.mounts import mount_option
 from tesk.plan.model import Resources
 from tesk.taskmaster.steps import AttemptLost, StepFailed
@@ -163,15 +163,13 @@ class OciEngine(ABC):
         code, _, errors = await self.client("pull", "--quiet", image, timeout=PULL_TIMEOUT)
         if code:
             self._check_lost(errors)
-            raise StepFailed(_no_container(job, self.why(errors)))
+            raise StepFailed(no_container(job, self.why(errors)))
 
     def _check_lost(self, errors: bytes) -> None:
         if any(one in errors for one in self.lost):
             raise AttemptLost(f"{self.name} gave up: {self.why(errors)}")
 
     def _exit(self, job: Job, ended: Ended) -> ExecutorExit:
-        if ended.code < 0:
-            raise AttemptLost(f"{self.name} itself was ended by signal {-ended.code}")
         # What a command itself may say looks the same, but for the words below: then it is believed.
         failed = ended.silent and ended.said_first.startswith(self.prefix.encode())
         problem = needed_more_memory(job.plan, "this machine") if ended.starved else ended.problem
@@ -179,7 +177,7 @@ class OciEngine(ABC):
             self._check_lost(ended.said_last)
             if failed or not container_file(job).exists():
                 self._images.discard(job.executor.image)
-                raise StepFailed(_no_container(job, self.why(ended.said_last)))
+                raise StepFailed(no_container(job, self.why(ended.said_last)))
         elif ended.code in (NOT_EXECUTABLE, NOT_FOUND) and failed and b"OCI " in ended.said_first:
             how = "was not found" if ended.code == NOT_FOUND else "cannot be executed"
             problem = f"the command '{job.executor.command[0]}' {how} in image '{job.executor.image}'"
@@ -189,10 +187,6 @@ class OciEngine(ABC):
 def container_file(job: Job) -> Path:
     """Where the container's id is written once it is made."""
     return job.space.executor(job.index) / "container"
-
-
-def _no_container(job: Job, why: str) -> str:
-    return f"executor {job.index}: no container of image '{job.executor.image}' could be made: {why}"
 
 
 def _removed_at_its_end(job: Job) -> bool:
