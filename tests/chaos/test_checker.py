@@ -92,11 +92,16 @@ def test_leftovers_are_found(tmp_path: Path) -> None:
     state = tmp_path / "state"
     assert leftovers(tmp_path, state) == []
     (state / "attempts/t1-1").mkdir(parents=True)
-    process = subprocess.Popen(["sleep", "60"], env={"OF": str(tmp_path)})
-    try:
-        scratch, left = leftovers(tmp_path, state)
-        assert scratch == f"scratch: {state}/attempts/t1-1"
-        assert left.startswith(f"process {process.pid}: ")
-    finally:
-        process.kill()
-        process.wait()
+    given = {"OF": str(tmp_path)}
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=given) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == b"\n"  # before its first word the kernel may not show its environment
+            scratch, left = leftovers(tmp_path, state)
+            assert scratch == f"scratch: {state}/attempts/t1-1"
+            assert left.startswith(f"process {process.pid}: ")
+        finally:
+            process.kill()
