@@ -63,7 +63,9 @@ async def test_a_restarted_server_removes_what_runs_still(docker: Runner, daemon
     for label in (docker.engine.label, "tesk.state=/another"):
         command = [*daemon.client, *options, f"--label={label}", f"--name=n{len(label)}", image, "sleep", "600"]
         subprocess.run(command, check=True, capture_output=True)
-    await Docker(docker.state).start()
+    later = Docker(docker.state)
+    await later.start()
+    await later.stop()
     left = subprocess.run([*daemon.client, "ps", "--format={{.Names}}"], check=True, capture_output=True, text=True)
     assert left.stdout.split() == ["n19"], "another server's is not touched"
     subprocess.run([*daemon.client, "rm", "-f", "n19"], check=True, capture_output=True)
@@ -102,5 +104,6 @@ async def test_a_lost_daemon_is_a_lost_attempt(tmp_path: Path, monkeypatch: pyte
             await runner("true", image="another:1")
         with pytest.raises(EngineUnavailable, match="its daemon does not answer"):
             await Docker(tmp_path / "state").start()
+        await engine.stop()
     finally:
         daemon.end()

@@ -72,17 +72,20 @@ async def test_want_of_memory_is_told_where_podman_tells_it(
 ) -> None:
     """By a podman of ours: the real one sees it only where control groups are of version 2."""
     fake = tmp_path / "podman"
-    script = f"echo $1 >>{tmp_path}/asked; case $1 in run) exit 137;; inspect) echo {said};; esac"
+    script = f"echo $1 >>{tmp_path}/asked; case $* in *--name=*) exit 137;; inspect*) echo {said};; esac"
     fake.write_text(f"#!/bin/sh\n{script}\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     space = Space(tmp_path / "attempt")
     space.streams(0).mkdir(parents=True)
     plan = Plan(executors=(ExecutorPlan("img", ("x",)),), resources=Resources(ram_bytes=10**8))
-    end = await Podman(tmp_path).execute(Job(AttemptKey("t", 1), 0, plan, space), lambda: None)
+    podman = Podman(tmp_path)
+    await podman.start()
+    end = await podman.execute(Job(AttemptKey("t", 1), 0, plan, space), lambda: None)
+    await podman.stop()
     assert end.exit_code == 137
     assert (end.problem or "") == (f"it needed {problem} (resources.ram_gb)" if problem else "")
-    assert (tmp_path / "asked").read_text().split() == ["image", "run", "inspect", "rm"]
+    assert (tmp_path / "asked").read_text().split() == ["run", "ps", "image", "run", "inspect", "rm", "ps"]
 
 
 def test_only_a_container_with_limited_memory_stays_until_it_was_asked() -> None:

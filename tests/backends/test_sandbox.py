@@ -254,8 +254,7 @@ async def test_all_executors_end_with_the_keeper(sandbox: Runner) -> None:
         await task
     while processes("86393"):
         await asyncio.sleep(0.01)
-    with pytest.raises(AttemptLost):
-        await sandbox("true")
+    assert (await sandbox("true")).exit.exit_code == 0, "another keeper runs what begins then"
 
 
 async def test_an_executor_whose_process_1_is_killed_is_lost(sandbox: Runner) -> None:

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tesk.backends.local.sandbox.engine import end_earlier
+from tesk.backends.local.keeping.keepers import end_keepers
+from tesk.backends.local.sandbox.engine import end_groups
 from tesk.client import Client
 from tests.docker import Daemon
 from tests.images import PODMAN, load_bare, load_busybox, load_user
@@ -57,7 +58,8 @@ def _state_directory(site: Site) -> Iterator[Ground]:
     try:
         yield Ground({"TESK_STORAGE_SHARED": json.dumps([shared])} if site.place.shares else {}, left)
     finally:
-        asyncio.run(end_earlier(site.state))  # what ran when its server ended runs on
+        asyncio.run(end_keepers(site.state))  # what ran when its server ended runs on
+        end_groups(site.state)
 
 
 def _cores(count: int) -> dict[str, str]:
@@ -111,6 +113,7 @@ def _containers(name: str, directory: Path, client: Sequence[str], **more: Any) 
         bare_image=load_bare(directory, client),
         user_image=load_user(directory, client),
         online=_NETWORK,
+        outlives_server=True,
         **more,
     )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +14,8 @@ from typing import Any
 import pytest
 
 from tests.behaviour.sites import Place, Site, sentences
-from tests.behaviour.test_life import running, until
+from tests.behaviour.test_life import MINE, running, until
+from tests.behaviour.test_limits import blind_for_memory
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +26,7 @@ NewSite = Callable[..., Site]
 def lasting(place: Place) -> None:
     """Skip where attempts end with the server, and where tests/kube tells of this."""
     if not (place.admits and place.outlives_server):
-        pytest.skip("here containers end with the server, or the cluster runs them: tests/kube")
+        pytest.skip("the cluster runs them: tests/kube")
 
 
 def one_attempt(task: dict[str, Any]) -> list[dict[str, Any]]:
@@ -75,40 +79,39 @@ def test_what_ended_while_no_server_ran_is_told_as_it_was(own_site: NewSite) -> 
     assert found["bad"]["end_time"] < time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began + 1))
     task = site.wait(starved)
     assert one_attempt(task)[0]["exit_code"] == 137
-    assert "it needed more memory" in sentences(task) or "ram_gb holds for each" in sentences(task)
+    if not blind_for_memory(site.place):
+        assert "it needed more memory" in sentences(task) or "ram_gb holds for each" in sentences(task)
     assert site.left() == []
 
 
-def keepers(site: Site) -> list[str]:
-    """The processes that hold the site's executors while no server runs; each has a tmpfs in the state directory."""
+def keepers(site: Site) -> list[int]:
+    """The processes that hold the site's executors while no server runs; each began where the server did."""
     found = []
-    for one in Path("/proc").iterdir():
-        try:
-            if one.name.isdigit() and f"{site.state}/sandbox " in (one / "mountinfo").read_text():
-                found.append(one.name)
-        except OSError:
-            continue
+    for one in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if one.joinpath("cwd").readlink() == site.directory and b"main()" in (one / "cmdline").read_bytes():
+                found.append(int(one.name))
     return found
 
 
 def test_a_cancel_reaches_what_an_earlier_server_began(own_site: NewSite) -> None:
     site = own_site()
-    task_id = site.create(site.shell("(setsid sleep 98411 &); sleep 98411"))
-    until(lambda: running("98411"))
+    task_id = site.create(site.shell(f"(setsid sleep 98411.{MINE} &); sleep 98411.{MINE}"))
+    until(lambda: running(f"98411.{MINE}"))
     site.kill()
     site.start()
     with site.client as client:
         client.cancel(task_id)
     assert site.wait(task_id)["state"] == "CANCELED"
-    assert not running("98411")
+    assert not running(f"98411.{MINE}")
     assert site.left() == []
 
 
 def test_the_longest_run_is_counted_from_the_start(own_site: NewSite) -> None:
     site = own_site()
     limit = {"backend_parameters": {"max_runtime": "4"}}
-    task_id = site.create(site.shell("sleep 98412", resources=limit))
-    until(lambda: running("98412"))
+    task_id = site.create(site.shell(f"sleep 98412.{MINE}", resources=limit))
+    until(lambda: running(f"98412.{MINE}"))
     site.kill()
     time.sleep(4)
     began = time.monotonic()
@@ -164,23 +167,69 @@ def test_no_executor_runs_twice_however_often_servers_are_killed(own_site: NewSi
 
 def test_where_the_site_says_so_everything_ends_with_the_server(own_site: NewSite) -> None:
     site = own_site(TESK_LOCAL_LASTING="false")
-    task_id = site.create(site.shell("sleep 98413"))
-    until(lambda: running("98413"))
+    task_id = site.create(site.shell(f"sleep 98413.{MINE}"))
+    until(lambda: running(f"98413.{MINE}"))
     site.kill()
-    until(lambda: not running("98413"), 10)
+    until(lambda: not running(f"98413.{MINE}"), 10)
     site.start()
-    until(lambda: running("98413"))
+    until(lambda: running(f"98413.{MINE}"))
     assert len(site.get(task_id)["logs"]) == 2
     site.stop()
-    until(lambda: not running("98413"), 10)
+    until(lambda: not running(f"98413.{MINE}"), 10)
 
 
 def test_what_a_site_no_longer_lets_last_is_ended(own_site: NewSite) -> None:
     site = own_site()
-    task_id = site.create(site.shell("sleep 98414"))
-    until(lambda: running("98414"))
+    task_id = site.create(site.shell(f"sleep 98414.{MINE}"))
+    until(lambda: running(f"98414.{MINE}"))
     site.kill()
     site.settings["TESK_LOCAL_LASTING"] = "false"
     site.start()
-    until(lambda: len(site.get(task_id)["logs"]) == 2 and running("98414"))
+    until(lambda: len(site.get(task_id)["logs"]) == 2 and running(f"98414.{MINE}"))
     assert "attempt 1 was lost" in "\n".join(site.get(task_id)["logs"][0]["system_logs"])
+
+
+def test_where_the_keeper_is_killed_too_a_new_attempt_begins(own_site: NewSite) -> None:
+    site = own_site()
+    task_id = site.create(site.shell(f"sleep 98415.{MINE}"))
+    until(lambda: running(f"98415.{MINE}"))
+    site.kill()
+    for one in keepers(site):
+        os.kill(one, signal.SIGKILL)
+    until(lambda: not keepers(site))
+    site.start()
+    until(lambda: len(site.get(task_id)["logs"]) == 2 and running(f"98415.{MINE}"), 20)
+    assert "attempt 1 was lost" in "\n".join(site.get(task_id)["logs"][0]["system_logs"])
+    with site.client as client:
+        client.cancel(task_id)
+    assert site.wait(task_id)["state"] == "CANCELED"
+    assert not running(f"98415.{MINE}")
+
+
+def test_another_keeper_follows_one_that_is_killed(own_site: NewSite) -> None:
+    site = own_site()
+    task_id = site.create(site.shell(f"sleep 98416.{MINE}"))
+    until(lambda: running(f"98416.{MINE}"))
+    (keeper,) = keepers(site)
+    os.kill(keeper, signal.SIGKILL)
+    until(lambda: len(site.get(task_id)["logs"]) == 2 and running(f"98416.{MINE}"), 20)
+    site.kill()
+    site.start()
+    assert len(site.get(task_id)["logs"]) == 2, "the second goes on"
+    with site.client as client:
+        client.cancel(task_id)
+    assert site.wait(task_id)["state"] == "CANCELED"
+    assert not running(f"98416.{MINE}")
+
+
+def test_a_workdir_that_the_image_lacks_is_there_also_when_it_is_taken_over(own_site: NewSite) -> None:
+    site = own_site()
+    workdir = "/made/for/it"
+    task = site.shell("pwd; echo x >file; sleep 2; pwd; cat file", workdir=workdir, volumes=["/vol"])
+    task_id = site.create(task)
+    with site.client as client:
+        until(lambda: workdir.encode() in b"".join(client.logs(task_id)))
+    site.kill()
+    site.start()
+    (log,) = one_attempt(site.wait(task_id))
+    assert (log["exit_code"], log["stdout"]) == (0, f"{workdir}\n{workdir}\nx\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tesk.backends.local.sandbox.engine import end_earlier
+from tesk.backends.local.keeping.keepers import end_keepers
 from tests.behaviour.sites import Place, Site, sentences
 
 pytestmark = pytest.mark.slow
@@ -170,7 +170,7 @@ def test_attempts_have_an_end(own_site: NewSite, place: Place) -> None:
     for attempt in (1, 2):
         until(lambda number=attempt: in_attempt(site, task_id, number))  # type: ignore[misc]
         site.kill()
-        asyncio.run(end_earlier(site.state))
+        asyncio.run(end_keepers(site.state))
         site.start()
     task = site.wait(task_id)
     assert task["state"] == "SYSTEM_ERROR"

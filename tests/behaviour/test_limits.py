@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.behaviour.sites import Place, Site, sentences
-from tests.behaviour.test_life import running, until
+from tests.behaviour.test_life import MINE, running, until
 
 NewSite = Callable[..., Site]
 
@@ -43,14 +43,19 @@ def need_control_groups(site: Site) -> None:
         pytest.skip("the server may use no control groups here: run the tests as root, or in a group delegated to us")
 
 
+def blind_for_memory(place: Place) -> bool:
+    """Whether the engine does not see that the kernel killed for want of memory."""
+    podman = place.settings.get("TESK_LOCAL_ENGINE") == "podman"
+    return podman and not os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+
+
 def test_more_memory_than_declared_is_told_as_such(site: Site) -> None:
     need_control_groups(site)
     command = ("dd", "if=/dev/zero", "of=/dev/null", "bs=300M", "count=1")
     task = site.run(site.task(*command, resources={"ram_gb": 0.05}))
     assert task["state"] == "EXECUTOR_ERROR"
     assert exit_code(task) == 137
-    podman = site.place.settings.get("TESK_LOCAL_ENGINE") == "podman"
-    if podman and not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+    if blind_for_memory(site.place):
         pytest.skip("podman tells a kill for want of memory from others only where control groups are of version 2")
     assert "it needed more memory than its 0.05 GB (resources.ram_gb)" in sentences(task)
 
@@ -81,7 +86,7 @@ def test_an_executor_ends_when_it_has_run_as_long_as_it_may(site: Site) -> None:
     allowed = short_run(site.place)
     task = site.run(
         site.shell(
-            "echo begun >/data/out; trap '' TERM; sleep 98311; sleep 98311",
+            f"echo begun >/data/out; trap '' TERM; sleep 98311.{MINE}; sleep 98311.{MINE}",
             outputs=[{"url": f"{site.files}/out", "path": "/data/out"}],
             resources={"backend_parameters": {"max_runtime": str(allowed)}},
         )
@@ -91,7 +96,7 @@ def test_an_executor_ends_when_it_has_run_as_long_as_it_may(site: Site) -> None:
     assert f": it ran longer than allowed ({allowed} s)" in sentences(task)
     if site.place.admits:
         assert exit_code(task) == 137
-    assert not running("98311")
+    assert not running(f"98311.{MINE}")
     if site.place.settings.get("TESK_KUBERNETES_LAYOUT") != "jobs":
         assert (site.files / "out").read_text() == "begun\n"
 
@@ -99,7 +104,7 @@ def test_an_executor_ends_when_it_has_run_as_long_as_it_may(site: Site) -> None:
 def test_the_site_limits_every_run(own_site: NewSite, place: Place) -> None:
     name = "TESK_LOCAL_MAX_RUNTIME" if place.admits else "TESK_KUBERNETES_MAX_RUNTIME"
     site = own_site(**{name: str(short_run(place))})
-    task = site.run(site.task("sleep", "98312"))
+    task = site.run(site.task("sleep", f"98312.{MINE}"))
     assert task["state"] == "EXECUTOR_ERROR"
     assert f"it ran longer than allowed ({short_run(place)} s)" in sentences(task)
     with site.client as client:
@@ -111,7 +116,7 @@ def test_filling_scratch_ends_the_task_that_does_it(site: Site, where: str) -> N
     need_own_limits(site.place)
     if where == "/tmp" and site.place.image != "not-used":
         pytest.skip("what a container writes outside its mounts is the engine's, which has no limit for it")
-    script = f"dd if=/dev/zero of={where}/big bs=1M count=60; rm -f {where}/gone; sleep 98313"
+    script = f"dd if=/dev/zero of={where}/big bs=1M count=60; rm -f {where}/gone; sleep 98313.{MINE}"
     filling = site.create(site.shell(script, volumes=["/data"], resources={"disk_gb": 0.03}))
     beside = site.create(site.shell("sleep 1; echo here >/data/x", volumes=["/data"], resources={"disk_gb": 0.03}))
     task = site.wait(filling)
@@ -119,7 +124,7 @@ def test_filling_scratch_ends_the_task_that_does_it(site: Site, where: str) -> N
     assert exit_code(task) == 137
     assert "it used more disk than its limit (0.03 GB, its resources.disk_gb)" in sentences(task)
     assert site.wait(beside)["state"] == "COMPLETE"
-    assert not running("98313")
+    assert not running(f"98313.{MINE}")
     assert site.left() == []
 
 
@@ -139,7 +144,7 @@ def test_inputs_that_need_more_disk_than_declared_are_not_fetched(site: Site) ->
 def test_what_a_task_that_declares_nothing_may_fill_is_the_sites_to_say(own_site: NewSite, place: Place) -> None:
     need_own_limits(place)
     site = own_site(TESK_LOCAL_SCRATCH_GB="0.03")
-    task = site.run(site.shell("dd if=/dev/zero of=/data/big bs=1M count=60; sleep 98314", volumes=["/data"]))
+    task = site.run(site.shell(f"dd if=/dev/zero of=/data/big bs=1M count=60; sleep 98314.{MINE}", volumes=["/data"]))
     assert task["state"] == "EXECUTOR_ERROR"
     assert "it used more disk than its limit (0.03 GB, the most where resources.disk_gb is not said)" in sentences(task)
 
@@ -148,8 +153,8 @@ def test_a_fork_bomb_stays_within_its_own_task(own_site: NewSite, place: Place) 
     need_own_limits(place)
     site = own_site(TESK_LOCAL_PIDS="64", **place.room(4))
     need_control_groups(site)
-    bomb = site.create(site.shell(BOMB.replace("{marker}", "98315")))
-    until(lambda: running("98315"))
+    bomb = site.create(site.shell(BOMB.replace("{marker}", f"98315.{MINE}")))
+    until(lambda: running(f"98315.{MINE}"))
     began = time.monotonic()
     beside = [site.run(site.shell("for i in 1 2 3; do sh -c 'echo here' | cat; done")) for _ in range(3)]
     assert [one["state"] for one in beside] == ["COMPLETE"] * 3
@@ -157,7 +162,7 @@ def test_a_fork_bomb_stays_within_its_own_task(own_site: NewSite, place: Place) 
     with site.client as client:
         client.cancel(bomb)
     assert site.wait(bomb)["state"] == "CANCELED"
-    assert not running("98315")
+    assert not running(f"98315.{MINE}")
     assert site.left() == []
 
 
@@ -182,15 +187,15 @@ def test_much_output_takes_little_disk_and_is_told_as_such(site: Site) -> None:
 
 
 def test_detached_daemons_and_children_without_end_go_with_their_executor(site: Site) -> None:
-    script = """
+    script = f"""
     trap '' TERM HUP INT
-    (setsid sh -c "trap '' TERM HUP INT; sleep 98316; sleep 98316" >/dev/null 2>&1 &)
-    (trap '' TERM; sleep 98316 &)
+    (setsid sh -c "trap '' TERM HUP INT; sleep 98316.{MINE}; sleep 98316.{MINE}" >/dev/null 2>&1 &)
+    (trap '' TERM; sleep 98316.{MINE} &)
     exit 0
     """
     task = site.run(site.shell(script))
     assert (task["state"], exit_code(task)) == ("COMPLETE", 0)
-    assert not running("98316")
+    assert not running(f"98316.{MINE}")
     assert site.left() == []
 
 

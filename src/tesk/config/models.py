@@ -241,7 +241,7 @@ class LocalConfig(Section):
     max_runtime: Seconds | None = Field(None, description="Seconds that one executor may take; null: no limit.")
     lasting: bool = Field(
         True,
-        description="Let executors of the sandbox go on while no server runs, for the next one on the same state"
+        description="Let executors go on while no server runs, for the next one on the same state"
         " directory to take over; false: they end with the server.",
     )
 

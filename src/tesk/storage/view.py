@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tesk.storage.confine import Start, Tree, names_of
 
-__all__ = ["Mounted", "View"]
+__all__ = ["Mounted", "View", "described", "from_description"]
 
 
 class Mounted(NamedTuple):
@@ -57,3 +57,14 @@ class View(Tree):
         if len(done) > start.inside:
             return start._replace(names=tuple(done[:-1]))
         return self._enter("/" + "/".join(start.at[:-1]), path)
+
+
+def described(tree: Tree) -> dict[str, Any]:
+    """The tree in plain values, for another process of this machine."""
+    mounts = tree._mounts if isinstance(tree, View) else {}
+    return {"scratch": tree.root, "mounts": {"/" + "/".join(names): list(one) for names, one in mounts.items()}}
+
+
+def from_description(description: Mapping[str, Any]) -> View:
+    """The tree that was `described`."""
+    return View(description["scratch"], {path: Mounted(*one) for path, one in description["mounts"].items()})

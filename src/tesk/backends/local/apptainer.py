@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tesk.backends.local.client import call, last_words
 from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
-from tesk.backends.local.foreground import Ended, Foreground, no_container
+from tesk.backends.local.foreground import ClientProgram, Ended, client_keepers, no_container, run_client
+from tesk.backends.local.keeping.clients import start_of
 from tesk.backends.local.mounts import empty_root, mount_option, program_mounts
 from tesk.backends.local.oci import PROBE_TIMEOUT
 from tesk.plan.model import Resources
@@ -35,24 +36,27 @@ class Apptainer:
     Args:
         state: the server's state directory, where what runs is noted, so that a restarted server can end it.
         network: whether executors reach a network.
+        lasting: let containers go on when this server ends, for the next one to take over.
     """
 
     name = "apptainer"
     note: str | None = None
     owner: tuple[int, int] | None = None
-    lasting = False
 
-    def __init__(self, state: Path, *, network: bool = True) -> None:
+    def __init__(self, state: Path, *, network: bool = True, lasting: bool = False) -> None:
         self._state = state.resolve()
+        self._keepers = client_keepers(self._state, self.name, lasting=lasting)
+        self.lasting = self._keepers.lasting
         self._network = network
         self._limits = True
         self.unheld: Mapping[str, str] = {"local.pids": "is not enforced by apptainer"}
 
     def leave(self) -> None:
-        """Nothing: containers end with the server."""
+        """From here on no container ends with who waits for it; only where they are `lasting`."""
+        self._keepers.leave()
 
     async def start(self) -> None:
-        """Run a container once, and end those that an earlier server left."""
+        """Run a container once, and end those of earlier servers, but for what goes on."""
         if shutil.which(self.name) is None:
             raise EngineUnavailable("apptainer is not installed")
         said = await self._probe(PROBED_LIMITS)
@@ -63,30 +67,29 @@ class Apptainer:
             said = await self._probe(Resources())
         if said is not None:
             raise EngineUnavailable(f"apptainer is installed and cannot start a container: {said}")
+        await self._keepers.start()
+        kept = self._keepers.running()
         for one in self._state.glob("attempts/*/ex-*/process"):
-            _end_left(one)
+            if f"{one.parent.parent.name}-{one.parent.name}" not in kept:
+                _end_left(one)
 
     async def stop(self) -> None:
-        """Nothing: what runs ends with its attempt."""
+        """End every container of this server, or none after `leave`."""
+        await self._keepers.stop()
 
     async def execute(self, job: Job, started: Callable[[], None]) -> ExecutorExit:
         """Run one executor as a container."""
         private = job.space.private(job.index)
-        private.mkdir()
-        leader: list[int] = []
-
-        def begun(process: int) -> None:
-            leader.append(process)
-            (job.space.executor(job.index) / "process").write_text(f"{process} {_start_of(process)}")
-            started()
-
-        async def remove() -> None:
-            for process in leader:
-                _kill(process)
-
-        arguments = run_arguments(job, private, network=self._network, limits=self._limits, root=os.getuid() == 0)
-        environment = client_environment(os.environ, job.executor.env)
-        ended = await Foreground(job, (self.name, *arguments), remove, environment).to_end(begun)
+        private.mkdir(exist_ok=True)
+        program = ClientProgram(
+            (
+                self.name,
+                *run_arguments(job, private, network=self._network, limits=self._limits, root=os.getuid() == 0),
+            ),
+            environment=client_environment(os.environ, job.executor.env),
+            note=job.space.executor(job.index) / "process",
+        )
+        ended = await run_client(self._keepers, job, program, started)
         return _exit(job, ended)
 
     async def release(self, space: Space) -> None:
@@ -156,18 +159,5 @@ def _end_left(note: Path) -> None:
     """End the processes that `note` tells of, unless their number is another process's by now."""
     with contextlib.suppress(OSError, ValueError):
         process, start = note.read_text().split()
-        if _start_of(int(process)) == start:
-            _kill(int(process))
-
-
-def _kill(leader: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(leader, signal.SIGKILL)
-
-
-def _start_of(process: int) -> str:
-    """When it began, in the kernel's ticks since the machine's start: proc(5), field 22 of stat; "" if it is gone."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
+        if start_of(int(process)) == start:
+            os.killpg(int(process), signal.SIGKILL)

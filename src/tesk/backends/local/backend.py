@@ -14,6 +14,7 @@ from typing import Literal
 from tesk.backends.base import Attempt, AttemptKey, LogStream, ReportSink
 from tesk.backends.local.disk import DiskWatch
 from tesk.backends.local.engine import Engine, EngineUnavailable, Space
+from tesk.backends.local.keeping.keepers import end_keepers
 from tesk.backends.local.machine import Admission, measure
 from tesk.backends.local.record import Record
 from tesk.backends.local.steps import LocalSteps, remove_tree
@@ -68,9 +69,9 @@ def make_engines(options: LocalOptions) -> list[Engine]:
     from tesk.backends.local.sandbox.engine import Sandbox
 
     engines: dict[str, Callable[[], Engine]] = {
-        "podman": lambda: Podman(options.state, network=options.network, pids=options.pids),
-        "docker": lambda: Docker(options.state, network=options.network, pids=options.pids),
-        "apptainer": lambda: Apptainer(options.state, network=options.network),
+        "podman": lambda: Podman(options.state, network=options.network, pids=options.pids, lasting=options.lasting),
+        "docker": lambda: Docker(options.state, network=options.network, pids=options.pids, lasting=options.lasting),
+        "apptainer": lambda: Apptainer(options.state, network=options.network, lasting=options.lasting),
         "sandbox": lambda: Sandbox(
             options.state, options.hidden, options.pids, network=options.network, lasting=options.lasting
         ),
@@ -168,10 +169,11 @@ class LocalBackend:
             log.warning("engine sandbox: image names are noted and not used; install podman to use images")
         for name, instead in self._engine.unheld.items():
             log.warning("engine %s: %s %s", self._engine.name, name, instead)
+        await end_keepers(self._options.state, but=self._engine.name)
         if self._engine.name != "sandbox":
-            from tesk.backends.local.sandbox.engine import end_earlier
+            from tesk.backends.local.sandbox.engine import end_groups
 
-            await end_earlier(self._options.state)
+            await asyncio.to_thread(end_groups, self._options.state)
         for held, report in await asyncio.to_thread(self._sort_leftovers):
             self._held[held.attempt.key] = held
             if report is not None:
@@ -262,7 +264,7 @@ class LocalBackend:
 
     async def _run(self, held: _Held) -> None:
         key, plan = held.attempt.key, held.attempt.plan
-        record = Record(held.space.record) if self.engine.lasting else None
+        record = Record(held.space.record, self.engine.name) if self.engine.lasting else None
         if held.start_time is None:
             held.start_time = now()
             if record is not None:
@@ -327,12 +329,11 @@ class LocalBackend:
         found = []
         for one in self._attempts.iterdir():
             space = Space(one)
-            record = Record(space.record)
-            begun = record.begun() if self.engine.lasting else None
-            if begun is None:
+            record = Record(space.record, self.engine.name)
+            begun, report = record.begun(), record.concluded()
+            if begun is None or (report is None and not self.engine.lasting):
                 remove_tree(one)
                 continue
-            report = record.concluded()
             if report is not None:  # of what it had, some may be left
                 leave_shared(begun[0].plan, self._storage.options.shared_roots)
                 remove_tree(space.scratch)

@@ -33,9 +33,15 @@ class Docker(OciEngine):
     )
 
     def __init__(
-        self, state: Path, *, network: bool = True, pids: int | None = None, user: tuple[int, int] | None = None
+        self,
+        state: Path,
+        *,
+        network: bool = True,
+        pids: int | None = None,
+        lasting: bool = False,
+        user: tuple[int, int] | None = None,
     ) -> None:
-        super().__init__(state, network=network, pids=pids)
+        super().__init__(state, network=network, pids=pids, lasting=lasting)
         self._user = user or (os.getuid(), os.getgid())
         self._rootless = False
         self._root: tuple[str, ...] = ()

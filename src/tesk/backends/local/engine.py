@@ -66,6 +66,8 @@ class Job:
     space: Space
     shared: Mapping[str, Path] = field(default_factory=dict)
     """Where the site's shared storages lie, by name."""
+    again: bool = False
+    """The engine itself could not start it, and now can."""
 
     @property
     def executor(self) -> ExecutorPlan:
@@ -75,7 +77,12 @@ class Job:
     @property
     def name(self) -> str:
         """Unique on this machine while it runs."""
-        return f"{self.key}-ex-{self.index:02}"
+        return f"{self.key}-ex-{self.index:02}" + ("-again" if self.again else "")
+
+    @property
+    def end(self) -> Path:
+        """The file that is there once it has begun, and that says at last how it ended."""
+        return self.space.executor(self.index) / ("end-again" if self.again else "end")
 
     def binds(self) -> list[tuple[str, str, bool]]:
         """(path on the machine, path in the container, read-only) of each mount."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import shutil
 from abc import ABC, abstractmethod
@@ -14,7 +13,7 @@ from types import MappingProxyType
 from tesk.backends.limits import needed_more_memory
 from tesk.backends.local.client import call, last_words
 from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
-from tesk.backends.local.foreground import Ended, Foreground, no_container
+from tesk.backends.local.foreground import ClientProgram, Ended, client_keepers, no_container, run_client
 from tesk.backends.local.mounts import mount_option
 from tesk.plan.model import Resources
 from tesk.taskmaster.steps import AttemptLost, StepFailed
@@ -31,7 +30,8 @@ __all__ = [
 PROBE_TIMEOUT = 60.0
 COMMAND_TIMEOUT = 60.0
 PULL_TIMEOUT = 6 * 3600.0
-REMOVE_TRIES = 3
+REMOVE_TRIES = 5
+REMOVE_PAUSE = 0.5
 KNOWN_IMAGES = 1000
 CLIENT_FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 OFFLINE = ("--network=none",)
@@ -47,22 +47,24 @@ class OciEngine(ABC):
             those that an earlier one left.
         network: whether executors reach a network.
         pids: how many processes and threads one executor may have at a time; None for any number.
+        lasting: let containers go on when this server ends, for the next one to take over.
     """
 
     name: str
     note: str | None = None
     owner: tuple[int, int] | None = None
     unheld: Mapping[str, str] = MappingProxyType({})
-    lasting = False
     prefix: str
     """How the client begins a line that says why it failed."""
     lost: tuple[bytes, ...] = ()
     """What the client says when it loses the one who runs its containers."""
     remove: tuple[str, ...] = ("rm", "-f")
 
-    def __init__(self, state: Path, *, network: bool = True, pids: int | None = None) -> None:
+    def __init__(self, state: Path, *, network: bool = True, pids: int | None = None, lasting: bool = False) -> None:
         self.pids = pids
         self.state = state.resolve()
+        self._keepers = client_keepers(self.state, self.name, lasting=lasting)
+        self.lasting = self._keepers.lasting
         self.label = f"tesk.state={self.state}"
         self.network = () if network else OFFLINE
         self._images: set[str] = set()
@@ -80,45 +82,47 @@ class OciEngine(ABC):
         """Make what executors left in scratch removable by the server's user."""
 
     async def start(self) -> None:
-        """Run a container once, and remove those that an earlier server left."""
+        """Run a container once, and remove those of earlier servers, but for what goes on."""
         if shutil.which(self.name) is None:
             raise EngineUnavailable(f"{self.name} is not installed")
         await self.probe()
+        await self._keepers.start()
         if said := await self._remove_leftovers():
+            await self._keepers.stop()
             raise EngineUnavailable(f"containers of an earlier server may run still: {said}")
 
-    def leave(self) -> None:  # noqa: B027 - no engine need do more
-        """Nothing: containers end with the server."""
+    def leave(self) -> None:
+        """From here on no container ends with who waits for it; only where they are `lasting`."""
+        self._keepers.leave()
 
     async def stop(self) -> None:
-        """End every container of this server; the next start finds what could not be ended."""
-        await self._remove_leftovers()
+        """End every container of this server, or none after `leave`; the next start finds what could not be ended."""
+        await self._keepers.stop()
+        if not self._keepers.leaving:
+            await self._remove_leftovers()
 
     async def execute(self, job: Job, started: Callable[[], None]) -> ExecutorExit:
-        """Run one executor as a container."""
-        await self._need(job)
-        return self._exit(job, await self.run(job, started))
+        """Run one executor as a container, or go on with the one that an earlier server began."""
+        if not self._keepers.begun(job):
+            await self._need(job)
+        return self._exit(*await self.run(job, started))
 
-    async def run(self, job: Job, started: Callable[[], None], *more: str) -> Ended:
-        """Run the container, with `more` options, to its end."""
-
-        async def remove() -> None:
-            await self.client(*self.remove, f"tesk-{job.name}")
-
-        command = (self.name, *run_arguments(job, self.label, *self.network, *more, pids=self.pids))
-        if _removed_at_its_end(job):
-            return await Foreground(job, command, remove).to_end(lambda _: started())
+    async def run(self, job: Job, started: Callable[[], None], *more: str) -> tuple[Job, Ended]:
+        """Run the container, with `more` options, to its end; the job as it ran at last."""
+        name = container_name(job)
+        limited = bool(job.plan.resources.ram_bytes)
+        program = ClientProgram(
+            (self.name, *run_arguments(job, self.label, *self.network, *more, pids=self.pids)),
+            remove=(self.name, *self.remove, name),
+            # whether the kernel killed some of it for want of memory
+            ask=(self.name, "inspect", "--type=container", "--format={{.State.OOMKilled}}", name) if limited else (),
+            stays=limited,
+        )
         try:
-            ended = await Foreground(job, command, remove).to_end(lambda _: started())
-            return dataclasses.replace(ended, starved=ended.code != 0 and await self._starved(job))
-        finally:
-            await remove()
-
-    async def _starved(self, job: Job) -> bool:
-        """Whether the kernel killed some of it for want of memory."""
-        question = ("inspect", "--type=container", "--format={{.State.OOMKilled}}", f"tesk-{job.name}")
-        _, said, _ = await self.client(*question)
-        return said.strip() == b"true"
+            return job, await run_client(self._keepers, job, program, started)
+        except AttemptLost:
+            await self.client(*self.remove, name)
+            raise
 
     async def client(self, *arguments: str, timeout: float = COMMAND_TIMEOUT) -> tuple[int, bytes, bytes]:
         """(exit code, stdout, stderr) of one command of the client."""
@@ -131,14 +135,18 @@ class OciEngine(ABC):
     async def _remove_leftovers(self) -> str | None:
         """Why containers of this state directory may be left; None where none is."""
         said = b""
+        kept = {f"tesk-{one}" for one in self._keepers.running()}
         for _ in range(REMOVE_TRIES):
-            code, found, errors = await self.client("ps", "-aq", "--filter", f"label={self.label}")
-            names = found.decode().split()
+            code, found, errors = await self.client(
+                "ps", "-a", "--format={{.Names}}", "--filter", f"label={self.label}"
+            )
+            names = [one for one in found.decode().split() if one not in kept]
             if code == 0 and not names:
                 return None
             if code == 0:  # one that just ended by itself is an error here, and not there when they are listed again
                 _, _, errors = await self.client(*self.remove, *names)
-            said = errors
+            if said := errors:
+                await asyncio.sleep(REMOVE_PAUSE)
         return self.why(said)
 
     async def _need(self, job: Job) -> None:
@@ -172,7 +180,8 @@ class OciEngine(ABC):
     def _exit(self, job: Job, ended: Ended) -> ExecutorExit:
         # What a command itself may say looks the same, but for the words below: then it is believed.
         failed = ended.silent and ended.said_first.startswith(self.prefix.encode())
-        problem = needed_more_memory(job.plan, "this machine") if ended.starved else ended.problem
+        starved = ended.answer == "true"
+        problem = needed_more_memory(job.plan, "this machine") if starved else ended.problem
         if ended.code == CLIENT_FAILED:
             self._check_lost(ended.said_last)
             if failed or not container_file(job).exists():
@@ -186,12 +195,12 @@ class OciEngine(ABC):
 
 def container_file(job: Job) -> Path:
     """Where the container's id is written once it is made."""
-    return job.space.executor(job.index) / "container"
+    return job.end.with_name(f"container-{job.end.name}")
 
 
-def _removed_at_its_end(job: Job) -> bool:
-    """Whether the client removes the container by itself; one with limited memory is asked first if it had enough."""
-    return not job.plan.resources.ram_bytes
+def container_name(job: Job) -> str:
+    """What podman and docker call it."""
+    return f"tesk-{job.name}"
 
 
 def run_arguments(job: Job, label: str, *more: str, pids: int | None = None) -> list[str]:
@@ -199,9 +208,9 @@ def run_arguments(job: Job, label: str, *more: str, pids: int | None = None) -> 
     executor = job.executor
     found = [
         "run",
-        *(["--rm"] if _removed_at_its_end(job) else []),
+        *([] if job.plan.resources.ram_bytes else ["--rm"]),  # it is asked at its end if it had enough memory
         "--pull=missing",
-        f"--name=tesk-{job.name}",
+        f"--name={container_name(job)}",
         f"--label={label}",
         f"--label=tesk.task={job.key.task}",
         f"--label=tesk.attempt={job.key.attempt}",

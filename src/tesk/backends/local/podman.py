@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from tesk.backends.local.engine import EngineUnavailable, Job, Space
 from tesk.backends.local.foreground import Ended
 from tesk.backends.local.mounts import empty_root, mount_option, program_mounts
-from tesk.backends.local.oci import NOT_EXECUTABLE, PROBE_TIMEOUT, OciEngine, container_file
+from tesk.backends.local.oci import NOT_EXECUTABLE, PROBE_TIMEOUT, OciEngine
 
 __all__ = ["Podman"]
 
@@ -32,19 +33,20 @@ class Podman(OciEngine):
         if code:
             raise EngineUnavailable(f"podman is installed and cannot start a container: {self.why(errors)}")
 
-    async def run(self, job: Job, started: Callable[[], None], *more: str) -> Ended:
+    async def run(self, job: Job, started: Callable[[], None], *more: str) -> tuple[Job, Ended]:
         """Run the container; a `workdir` that the image lacks is made, as docker and Kubernetes do it."""
-        ended = await super().run(job, started, *more)
+        ran, ended = await super().run(job, started, *more)
         workdir = job.executor.workdir
         if workdir is None or not _lacks(workdir, ended):
-            return ended
-        container_file(job).unlink(missing_ok=True)
+            return ran, ended
+        again = dataclasses.replace(job, again=True)
         made = job.space.workdir(job.index)
-        made.mkdir()
-        made.chmod(0o1777)
-        for one in job.space.streams(job.index).iterdir():
-            one.unlink()
-        return await super().run(job, lambda: None, *more, mount_option(str(made), workdir, False))
+        if not self._keepers.begun(again):
+            made.mkdir(exist_ok=True)
+            made.chmod(0o1777)
+            for one in job.space.streams(job.index).iterdir():
+                one.unlink()
+        return await super().run(again, lambda: None, *more, mount_option(str(made), workdir, False))
 
     async def release(self, space: Space) -> None:
         """Rootless: give files of the container's other users to the server's."""

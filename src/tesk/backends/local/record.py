@@ -29,16 +29,26 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Record:
-    """The record of one attempt, in a directory of its own."""
+    """The record of one attempt, in a directory of its own.
 
-    def __init__(self, directory: Path) -> None:
+    `engine` names what runs its executors: a server with another cannot go on with them, only tell what is concluded.
+    """
+
+    def __init__(self, directory: Path, engine: str) -> None:
         self._directory = directory
+        self._engine = engine
 
     def begin(self, attempt: Attempt, start_time: str) -> None:
         """Write down what is to be done."""
         with contextlib.suppress(OSError):
             self._directory.mkdir(parents=True, exist_ok=True)
-        about = {"task": attempt.key.task, "attempt": attempt.key.attempt, "start_time": start_time, "boot": _boot()}
+        about = {
+            "task": attempt.key.task,
+            "attempt": attempt.key.attempt,
+            "start_time": start_time,
+            "boot": _boot(),
+            "engine": self._engine,
+        }
         self._write("plan", json.loads(attempt.plan.to_json()))
         self._write("attempt", about)
 
@@ -47,6 +57,8 @@ class Record:
         try:
             about = self._read("attempt")
             if about is None or about["boot"] != _boot():
+                return None
+            if about["engine"] != self._engine and self.concluded() is None:
                 return None
             plan = Plan.from_json((self._directory / "plan").read_bytes())
             return Attempt(AttemptKey(about["task"], about["attempt"]), plan), about["start_time"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import resource
 import select
@@ -12,6 +11,7 @@ import stat
 import time
 from typing import Any, NoReturn
 
+from tesk.backends.local.keeping.keeper import claim, tell
 from tesk.backends.local.sandbox import kernel, root
 from tesk.backends.local.streams import StreamWriter, redirect_flags
 
@@ -33,12 +33,11 @@ def launch(run: dict[str, Any], *, base: str, root: str, identity: list[int] | N
     """
     end_file = -1
     try:
-        os.rename(run["room"], run["end"])  # which is there once, so that nothing runs twice
-        end_file = os.open(run["end"], os.O_WRONLY | os.O_CLOEXEC)
+        end_file = claim(run)
         end = _Launch(run, base, root, identity, network).run()
     except BaseException as error:  # noqa: BLE001 - the server must hear of whatever it was
         end = {"problem": f"the sandbox could not start it: {error}"}
-    os.ftruncate(end_file, os.write(end_file, json.dumps(end).encode()))
+    tell(end_file, end)
     os._exit(0)
 
 

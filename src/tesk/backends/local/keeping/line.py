@@ -1,4 +1,4 @@
-"""The server's end of the line to a keeper: a socket, a line of JSON a message (tesk.backends.local.sandbox.keeper)."""
+"""The server's end of the line to a keeper: a socket, a line of JSON a message (tesk.backends.local.keeping.keeper)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ __all__ = ["Line", "connect", "listen"]
 
 START_TIMEOUT = 20.0
 MESSAGE_LIMIT = 1 << 20
-ENDED = "the sandbox's keeper ended while the executor ran"
+END_TIMEOUT = 60.0
+ENDED = "the keeper ended that watched the executor"
 
 
 class Line:
@@ -40,11 +41,16 @@ class Line:
                 first = await reader.readline()
             answer = json.loads(first or b"{}")
         except (TimeoutError, ConnectionError):
-            answer = {"failed": f"the sandbox did not start within {START_TIMEOUT:.0f} s"}
+            answer = {"failed": f"its keeper did not start within {START_TIMEOUT:.0f} s"}
         if "ready" not in answer:
             writer.close()
-            raise EngineUnavailable(answer.get("failed", "the sandbox's keeper ended at once"))
+            raise EngineUnavailable(answer.get("failed", "its keeper ended at once"))
         return cls(reader, writer, set(answer["running"]))
+
+    @property
+    def broken(self) -> bool:
+        """Whether the keeper has ended."""
+        return self._broken
 
     @property
     def running(self) -> set[str]:
@@ -62,9 +68,11 @@ class Line:
         """End an executor, with all its processes."""
         self._send({"id": name, "kill": True})
 
-    def end(self) -> None:
-        """End the keeper, and every executor with it."""
+    async def end(self) -> None:
+        """End the keeper, and every executor with it; then hang up."""
         self._send({"end": True})
+        await asyncio.wait([self._listener], timeout=END_TIMEOUT)
+        await self.close()
 
     async def gone(self, name: str) -> None:
         """Wait until no process of an executor is left; raises AttemptLost when the keeper ended before."""
@@ -98,7 +106,8 @@ class Line:
 
 def listen(directory: Path) -> socket.socket:
     """A socket in `directory` by which a later server finds a keeper."""
-    directory.mkdir(exist_ok=True, mode=0o700)
+    for one in (directory.parent, directory):
+        one.mkdir(exist_ok=True, mode=0o700)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with _short(directory) as short:
