@@ -6,7 +6,9 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import sqlite3
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -97,12 +99,20 @@ def wrong_histories(seen: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def leftovers(directory: Path, state: Path) -> list[str]:
-    """Scratch, mounts and processes of tasks, once no server runs in `directory`."""
+    """Scratch, mounts, containers and processes of tasks, once no server runs in `directory`."""
     attempts = state / "attempts"
     left = [f"scratch: {one}" for one in attempts.iterdir()] if attempts.is_dir() else []
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     left += [f"mount: {one}" for one in mounts if f"{state}/" in one]
+    left += [f"container: {one}" for one in _containers(state)]
     return left + [f"process {pid}: {command}" for pid, command in _processes(str(directory).encode())]
+
+
+def _containers(state: Path) -> list[str]:
+    if shutil.which("podman") is None:
+        return []
+    command = ["podman", "ps", "-a", "--format={{.Names}}", "--filter", f"label=tesk.state={state}"]
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()
 
 
 def _processes(word: bytes) -> Iterable[tuple[int, str]]:

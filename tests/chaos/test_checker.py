@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tesk.store import Change, Store, TaskLogBytes
 from tesk.tes.states import State
 from tests.chaos.checker import leftovers, wrong_files, wrong_histories, wrong_records
 from tests.chaos.work import Kind, Work
+from tests.images import load_busybox
 from tests.store.tasks import new_task
 
 WORK = Work({}, Kind(frozenset({"COMPLETE"}), (0,), "all well"), {"1": b"right", "2/in": b"too"})
@@ -105,3 +107,15 @@ def test_leftovers_are_found(tmp_path: Path) -> None:
             assert left.startswith(f"process {process.pid}: ")
         finally:
             process.kill()
+
+
+def test_a_leftover_container_is_found(tmp_path: Path) -> None:
+    image = load_busybox(tmp_path)
+    name = f"tesk-left-{os.getpid()}"
+    create = ["podman", "create", f"--name={name}", f"--label=tesk.state={tmp_path}", image, "true"]
+    subprocess.run(create, check=True, capture_output=True)
+    try:
+        assert leftovers(tmp_path / "site", tmp_path) == [f"container: {name}"]
+        assert leftovers(tmp_path / "site", tmp_path / "another") == []
+    finally:
+        subprocess.run(["podman", "rm", "-f", name], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""Two hundred tasks of every kind, drawn from a seed, each with what must become of it."""
+"""Tasks of every kind, drawn from a seed, each with what must become of it."""
 
 from __future__ import annotations
 
@@ -45,11 +45,15 @@ class Work:
     cancel_after: float | None = None
 
 
-def draw(seed: int, count: int, inputs: Path, outputs: Path) -> list[Work]:
-    """`count` tasks; what they read is written below `inputs`, and they deliver below `outputs`."""
+def draw(seed: int, count: int, inputs: Path, outputs: Path, image: str = "not-used") -> list[Work]:
+    """`count` tasks that run in `image`; what they read is written below `inputs`, and they deliver below `outputs`."""
     chance = random.Random(seed)
     kinds = [_copied, _copied, _copied, _failed, _listed, _forgot, _absent, _canceled]
-    return [_of(chance, number, inputs, outputs, kinds[number % len(kinds)]) for number in range(count)]
+    works = [_of(chance, number, inputs, outputs, kinds[number % len(kinds)]) for number in range(count)]
+    for one in works:
+        for executor in one.body["executors"]:
+            executor["image"] = image
+    return works
 
 
 def _of(chance: random.Random, number: int, inputs: Path, outputs: Path, make: Any) -> Work:
@@ -65,7 +69,7 @@ def _pause(chance: random.Random) -> str:
 
 
 def _task(*scripts: str, **more: Any) -> dict[str, Any]:
-    executors = [{"image": "not-used", "command": ["sh", "-ec", one]} for one in scripts]
+    executors = [{"command": ["sh", "-ec", one]} for one in scripts]
     return {"executors": executors, **more}
 
 
