@@ -45,6 +45,7 @@ def main() -> None:
     """Serve until the process is ended."""
     parser = argparse.ArgumentParser()
     parser.add_argument("directory", type=Path)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--lacks", nargs="*", default=[])
     parser.add_argument("--no-renaming-over", action="store_true")
     parser.add_argument("--no-renaming", action="store_true")
@@ -101,7 +102,7 @@ def main() -> None:
 
     Handler.authorizer.add_anonymous(str(asked.directory), perm=ALL)
     Handler.authorizer.add_user("me", "p@ss/word", str(asked.directory), perm=ALL)
-    server = ThreadedFTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadedFTPServer((asked.host, 0), Handler)
     server.max_cons_per_ip = 32
     print(server.address[1], flush=True)
     server.serve_forever()

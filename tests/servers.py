@@ -39,6 +39,9 @@ __all__ = [
 Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
+LOOPBACK = "127.0.0.1"
+
+
 @dataclass(frozen=True)
 class S3Server:
     """A running S3 server over `directory`; each directory in there is a bucket."""
@@ -86,7 +89,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @contextlib.contextmanager
-def serving_s3(directory: Path, host: str = "127.0.0.1") -> Iterator[S3Server]:
+def serving_s3(directory: Path, host: str = LOOPBACK) -> Iterator[S3Server]:
     """An S3 server over `directory/data` on a free port of the address `host`; skips where there is no such program."""
     program = versitygw()
     data = directory / "data"
@@ -110,11 +113,12 @@ class FtpServer:
 
     port: int
     directory: Path
+    host: str = LOOPBACK
 
     @property
     def url(self) -> str:
         """The server's address, without a slash at its end."""
-        return f"ftp://127.0.0.1:{self.port}"
+        return f"ftp://{self.host}:{self.port}"
 
     def go_wrong(self, *faults: dict[str, Any]) -> None:
         """Do these next, each once or `times`: close the connection, or give `reply`, at a `command`; close it, or
@@ -130,18 +134,18 @@ class FtpServer:
 
 
 @contextlib.contextmanager
-def serving_ftp(directory: Path, *arguments: str) -> Iterator[FtpServer]:
+def serving_ftp(directory: Path, *arguments: str, host: str = LOOPBACK) -> Iterator[FtpServer]:
     """An FTP server over `directory/data` on a free port, with the `arguments` of `tests.ftp_server`."""
     data = directory / "data"
     data.mkdir(parents=True)
-    command = [sys.executable, "-m", "tests.ftp_server", str(data), *arguments]
+    command = [sys.executable, "-m", "tests.ftp_server", str(data), f"--host={host}", *arguments]
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, stderr=log)
     try:
         assert process.stdout is not None
         port = process.stdout.readline()
         assert port, (directory / "log").read_text()
-        yield FtpServer(int(port), data)
+        yield FtpServer(int(port), data, host)
     finally:
         process.kill()  # told to end, it would wait for clients that keep their sessions
         process.wait(10)
@@ -174,7 +178,7 @@ class Answer:
 class WebServer:
     """A web server in threads: GET with ranges, PUT, and per path a list of `Answer`s that it gives first."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = LOOPBACK) -> None:
         self.files: dict[str, bytes] = {}
         self.etags: dict[str, str] = {}
         self.headers: dict[str, dict[str, str]] = {}
@@ -187,7 +191,7 @@ class WebServer:
         class Handler(_Handler):
             web = owner
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer((host, 0), Handler)
         self._server.daemon_threads = False  # `close` waits for them, so that no connection outlives the test
         self.connections: set[socket.socket] = set()
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -196,7 +200,8 @@ class WebServer:
     @property
     def url(self) -> str:
         """The server's address, without a slash at its end."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        host, port = self._server.server_address[:2]
+        return f"http://{host!s}:{port}"
 
     def methods(self, path: str) -> list[str]:
         """The methods of the requests for `path` so far."""

@@ -22,6 +22,7 @@ from tesk.backends.local.sandbox.engine import end_groups
 from tesk.client import Client
 from tests.docker import Daemon
 from tests.images import PODMAN, load_bare, load_busybox, load_user
+from tests.servers import LOOPBACK
 
 __all__ = ["BACKENDS", "Ground", "Place", "Site", "sentences"]
 
@@ -76,7 +77,8 @@ class Place:
     `patience` stretches the waits for what takes longer here. `shares`: the site's files are mounted, not moved.
     `bare_image` has /bin/busybox and nothing else, `user_image` another user than root; None where tests have none.
     `online` gives the settings with which executors reach a network ("true") or do not ("false"); None where that is
-    not for the server to say. `end` gives back what the place itself took.
+    not for the server to say. `host` is where a test's own servers listen, so that attempts reach them. `end` gives
+    back what the place itself took.
     """
 
     settings: Mapping[str, str]
@@ -91,6 +93,7 @@ class Place:
     bare_image: str | None = None
     user_image: str | None = None
     online: Mapping[str, Mapping[str, str]] | None = None
+    host: str = LOOPBACK
     end: Callable[[], None] = lambda: None
 
 
@@ -136,7 +139,7 @@ _NETWORK = {one: {"TESK_LOCAL_NETWORK": one} for one in ("true", "false")}
 
 def _kubernetes(layout: str) -> Place:
     """The cluster whose node is this machine, since tasks name files of it."""
-    from tests.kube.cluster import find_cluster
+    from tests.kube.cluster import HOST, find_cluster
     from tests.kube.image import BUSYBOX, load_image
     from tests.kube.place import prepare
 
@@ -160,6 +163,7 @@ def _kubernetes(layout: str) -> Place:
         admits=False,
         outlives_server=True,
         patience=3.0,
+        host=HOST,
     )
 
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
-from tests.behaviour.sites import Site, sentences
-from tests.servers import Answer, FtpServer, WebServer, ftp_server, web_server
-
-__all__ = ["ftp_server", "web_server"]
+from tests.behaviour.sites import Place, Site, sentences
+from tests.servers import Answer, FtpServer, WebServer, serving_ftp
 
 
-@pytest.fixture(autouse=True)
-def _here(site: Site) -> None:
-    if site.place.settings.get("TESK_BACKEND") == "kubernetes":
-        pytest.skip("pods do not reach the loopback addresses of this test's servers")
+@pytest.fixture
+def web_server(place: Place) -> Iterator[WebServer]:
+    """A web server that attempts reach."""
+    server = WebServer(place.host)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def ftp_server(place: Place, tmp_path: Path) -> Iterator[FtpServer]:
+    """An FTP server that attempts reach."""
+    with serving_ftp(tmp_path / "ftp", host=place.host) as server:
+        yield server
 
 
 def test_servers_that_recover_are_no_failure(site: Site, web_server: WebServer, ftp_server: FtpServer) -> None:

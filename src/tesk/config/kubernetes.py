@@ -240,7 +240,8 @@ class KubernetesConfig(Section):
     storage_secret: Named = Field(
         "",
         description="A Secret whose keys are environment variables of filers: AWS_ACCESS_KEY_ID,"
-        " AWS_SECRET_ACCESS_KEY, TESK_FTP_USERNAME, TESK_FTP_PASSWORD, … (storage.md).",
+        " AWS_SECRET_ACCESS_KEY, TESK_FTP_USERNAME, TESK_FTP_PASSWORD, … (storage.md); the key netrc holds their netrc"
+        " file.",
     )
     file_volumes: Annotated[tuple[FileVolumeConfig, ...], Field(strict=False)] = Field(
         (),

@@ -30,6 +30,7 @@ __all__ = [
     "HOST_FILES",
     "LAUNCHER_PROGRAM",
     "LAUNCHER_TREE",
+    "NETRC_FILE",
     "OWNER_FILE",
     "PYTHON_PROGRAM",
     "REPORT_KEY_FILE",
@@ -54,6 +55,7 @@ OWNER_FILE = "owner"
 """The file there that holds the owner's uid, which nobody knew when the plan was written."""
 
 REPORT_KEY_FILE = "report-key"
+NETRC_FILE = "netrc"
 """The file there that holds what reports are signed with, where a server listens for them."""
 
 SITE, ABOUT = "site.json", "attempt.json"

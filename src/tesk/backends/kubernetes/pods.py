@@ -45,6 +45,7 @@ from tesk.backends.kubernetes.mounted import (
     HOST_FILES,
     LAUNCHER_PROGRAM,
     LAUNCHER_TREE,
+    NETRC_FILE,
     OWNER_FILE,
     REPORT_KEY_FILE,
     SCRATCH_DIRECTORY,
@@ -112,6 +113,7 @@ def filer_pod(owner: Owner, plan: Plan, options: KubernetesOptions, phase: Phase
         image=options.image,
         imagePullPolicy=options.image_pull_policy,
         args=["filer", "--kubernetes", ATTEMPT_DIRECTORY, f"--{phase}"],
+        env=_netrc_path(options.storage_secret),
         envFrom=_env_from(options.storage_secret),
         resources=own_resources(options.filer_resources, options.minimums),
         securityContext=security.container,
@@ -129,7 +131,7 @@ def filer_pod(owner: Owner, plan: Plan, options: KubernetesOptions, phase: Phase
         _spot(plan, options) if follows else None,
         containers=[container],
         volumes=[
-            _attempt_volume(owner),
+            _attempt_volume(owner, options.storage_secret),
             *([_claim_volume("scratch", claim_name(owner.key))] if plan.mounts else []),
             *(_file_volume(name, one) for name, one in files),
         ],
@@ -196,6 +198,7 @@ def task_pod(owner: Owner, plan: Plan, options: KubernetesOptions) -> PodSpec:
         image=options.image,
         imagePullPolicy=options.image_pull_policy,
         command=[escaped(one) for one in _held(plan)],
+        env=_netrc_path(options.storage_secret),
         envFrom=_env_from(options.storage_secret),
         resources=own_resources(options.filer_resources, options.minimums),
         securityContext=own,
@@ -209,7 +212,7 @@ def task_pod(owner: Owner, plan: Plan, options: KubernetesOptions) -> PodSpec:
             *(_file_mount(name, one) for name, one in files),
         ],
     )
-    volumes = [_attempt_volume(owner, options.reports), _empty_volume("control")]
+    volumes = [_attempt_volume(owner, options.storage_secret, options.reports), _empty_volume("control")]
     if plan.mounts:
         volumes.append(_scratch_volume(plan, options))
     volumes += [_file_volume(name, one) for name, one in files]
@@ -437,8 +440,11 @@ def _attempt_mount() -> VolumeMount:
     return VolumeMount(name="attempt", mountPath=ATTEMPT_DIRECTORY, readOnly=True)
 
 
-def _attempt_volume(owner: Owner, reports: settings.ReportPlace | None = None) -> Volume:
-    """The plan's ConfigMaps and the owner's uid as one directory, and what reports are signed with, if it is there."""
+def _attempt_volume(owner: Owner, storage_secret: str = "", reports: settings.ReportPlace | None = None) -> Volume:
+    """The plan's ConfigMaps and the owner's uid as one directory.
+
+    With them what there is of a netrc file, and of what reports are signed with.
+    """
     uid = DownwardAPIVolumeFile(
         path=OWNER_FILE, fieldRef=ObjectFieldSelector(fieldPath=f"metadata.annotations['{OWNER_ANNOTATION}']")
     )
@@ -451,15 +457,16 @@ def _attempt_volume(owner: Owner, reports: settings.ReportPlace | None = None) -
                     for name in plan_names(owner.key, owner.parts)
                 ),
                 VolumeProjection(downwardAPI=DownwardAPIProjection(items=[uid])),
-                *([VolumeProjection(secret=_report_key(reports.secret))] if reports is not None else []),
+                *([VolumeProjection(secret=_key(storage_secret, NETRC_FILE))] if storage_secret else []),
+                *([VolumeProjection(secret=_key(reports.secret, REPORT_KEY_FILE))] if reports is not None else []),
             ]
         ),
     )
 
 
-def _report_key(secret: str) -> SecretProjection:
-    """Where the Secret is not there, reports are read in the log."""
-    return SecretProjection(name=secret, items=[KeyToPath(REPORT_KEY_FILE, REPORT_KEY_FILE)], optional=True)
+def _key(secret: str, name: str) -> SecretProjection:
+    """A key of a Secret as a file, if both are there: without that of reports, these are read in the log."""
+    return SecretProjection(name=secret, items=[KeyToPath(name, name)], optional=True)
 
 
 def _claim_volume(name: str, claim: str, *, read_only: bool = False) -> Volume:
@@ -469,6 +476,11 @@ def _claim_volume(name: str, claim: str, *, read_only: bool = False) -> Volume:
 
 def _empty_volume(name: str) -> Volume:
     return Volume(name=name, emptyDir=EmptyDirVolumeSource())
+
+
+def _netrc_path(secret: str) -> list[EnvVar] | None:
+    """Where a filer looks for logins by host."""
+    return [EnvVar(name="NETRC", value=f"{ATTEMPT_DIRECTORY}/{NETRC_FILE}")] if secret else None
 
 
 def _env_from(secret: str) -> list[EnvFromSource] | None:
