@@ -29,7 +29,7 @@ def attempt() -> Attempt:
 @pytest.fixture
 def begun(tmp_path: Path) -> Record:
     """A record that is begun."""
-    record = Record(tmp_path / "record", "sandbox")
+    record = Record(tmp_path / "record", "sandbox", lasting=True)
     record.begin(attempt(), START)
     return record
 
@@ -64,7 +64,7 @@ def test_nobody_goes_on_after_the_machine_began_anew(
 
 
 def test_only_what_is_concluded_counts_for_a_server_with_another_engine(begun: Record, tmp_path: Path) -> None:
-    other = Record(tmp_path / "record", "podman")
+    other = Record(tmp_path / "record", "podman", lasting=True)
     assert other.begun() is None
     begun.conclude(Report(State.COMPLETE, START))
     assert other.begun() == (attempt(), START)
@@ -83,7 +83,7 @@ async def test_what_was_concluded_and_not_stored_is_told_again(begun: Record, tm
     place.mkdir(parents=True)
     (tmp_path / "record").rename(place / "record")
     report = Report(State.COMPLETE, START, START)
-    Record(place / "record", "sandbox").conclude(report)
+    Record(place / "record", "sandbox", lasting=True).conclude(report)
     told: list[tuple[AttemptKey, Report]] = []
     async with Storage(StorageOptions()) as storage:
         backend = LocalBackend(LocalOptions(state, "sandbox", lasting=True), storage)
@@ -105,7 +105,7 @@ def test_where_it_cannot_be_written_no_later_server_goes_on(begun: Record, tmp_p
     begun.stage_in(StageInResult(1, 2))
     assert begun.begun() is None
     (tmp_path / "file").touch()
-    unmade = Record(tmp_path / "file/record", "sandbox")
+    unmade = Record(tmp_path / "file/record", "sandbox", lasting=True)
     unmade.begin(attempt(), START)
     unmade.close()
     assert unmade.begun() is None

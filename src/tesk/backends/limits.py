@@ -5,7 +5,9 @@ from __future__ import annotations
 from tesk.plan.model import Plan
 from tesk.plan.site import MAX_RUNTIME
 
-__all__ = ["filled_the_disk", "longest_run", "needed_more_memory", "ran_too_long", "used_more_disk"]
+__all__ = ["THE_MACHINE", "filled_the_disk", "longest_run", "needed_more_memory", "ran_too_long", "used_more_disk"]
+
+THE_MACHINE = "this machine"
 
 
 def longest_run(plan: Plan, allowed: int | None) -> int | None:

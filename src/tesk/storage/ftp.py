@@ -55,12 +55,14 @@ class FtpScheme:
     async def walk(self, url: str) -> AsyncIterator[Entry]:
         """See `Scheme.walk`."""
         place = place_of(url)
-        for one in await self._trying("list", url, self._tries(), lambda session: _walk(session, place.path, url)):
+        for one in await self._trying(
+            "list", url, self._options.tries(), lambda session: _walk(session, place.path, url)
+        ):
             yield one
 
     async def fetch(self, url: str, target: int) -> Fetched:
         """See `Scheme.fetch`."""
-        download = _Download(url, place_of(url).path, target, self._tries(), self._options.block)
+        download = _Download(url, place_of(url).path, target, self._options.tries(), self._options.block)
         await self._trying("read", url, download.tries, download.go_on)
         return Fetched(download.at)
 
@@ -71,7 +73,7 @@ class FtpScheme:
         place = place_of(url)
         if place.path.endswith("/"):
             raise StorageError(f"{redact(url)} ends with a slash, so it cannot be the URL of a file")
-        upload = _Upload(url, place.path, source, self._tries(), self._options.block)
+        upload = _Upload(url, place.path, source, self._options.tries(), self._options.block)
         try:
             await self._trying("write", url, upload.tries, upload.go_on)
         except BaseException:
@@ -82,14 +84,11 @@ class FtpScheme:
     async def make_directory(self, url: str) -> None:
         """See `Scheme.make_directory`."""
         path = place_of(url).path
-        await self._trying("make", url, self._tries(), lambda session: _make(session, path, url))
+        await self._trying("make", url, self._options.tries(), lambda session: _make(session, path, url))
 
     async def close(self) -> None:
         """See `Scheme.close`."""
         self._idle.close()
-
-    def _tries(self) -> Tries:
-        return Tries(self._options.retries, self._options.retry_delay)
 
     async def _trying(self, verb: str, url: str, tries: Tries, work: Callable[[Session], T]) -> T:
         """What `work` returns, given a session with the server of `url`; tried again while that may help."""

@@ -15,7 +15,7 @@ from tesk.storage.budget import Budget
 from tesk.storage.errors import StorageError, redact, shown
 from tesk.storage.local import Workers, write_all
 from tesk.storage.options import StorageOptions
-from tesk.storage.retry import Passing, Tries, retrying
+from tesk.storage.retry import Passing, retrying
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -77,7 +77,7 @@ class S3Scheme:
                 await download.go_on()
 
         try:
-            await retrying(attempt, Tries(self._options.retries, self._options.retry_delay))
+            await retrying(attempt, self._options.tries())
         except StorageError as error:
             if error.not_found and await self._is_prefix(place, url):
                 raise StorageError(f"{redact(url)} is a directory, not a file") from error

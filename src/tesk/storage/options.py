@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tesk.storage.retry import Tries
+
 __all__ = ["FtpOptions", "S3Options", "SharedRoot", "StorageOptions", "StorageSettings"]
 
 
@@ -91,6 +93,10 @@ class StorageOptions:
     def block(self) -> int:
         """How many bytes one transfer holds at a time."""
         return max(_LEAST_BLOCK, min(_MOST_BLOCK, self.memory // max(1, self.parallelism)))
+
+    def tries(self) -> Tries:
+        """For one transfer that begins."""
+        return Tries(self.retries, self.retry_delay)
 
     @property
     def shared_roots(self) -> dict[str, Path]:

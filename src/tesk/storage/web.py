@@ -47,7 +47,7 @@ class HttpScheme:
 
     async def fetch(self, url: str, target: int) -> Fetched:
         """See `Scheme.fetch`."""
-        download = _Download(url, target, self._tries(), self._options.block)
+        download = _Download(url, target, self._options.tries(), self._options.block)
         await retrying(lambda: self._following("read", url, download.go_on), download.tries)
         return Fetched(download.at)
 
@@ -57,7 +57,7 @@ class HttpScheme:
         def put(session: Session, here: str) -> _Step:
             return _put(session, source, here, url, self._options.block)
 
-        await retrying(lambda: self._following("write", url, put), self._tries())
+        await retrying(lambda: self._following("write", url, put), self._options.tries())
 
     async def make_directory(self, url: str) -> None:
         """Does nothing: the web has no directories."""
@@ -65,9 +65,6 @@ class HttpScheme:
     async def close(self) -> None:
         """See `Scheme.close`."""
         self._idle.close()
-
-    def _tries(self) -> Tries:
-        return Tries(self._options.retries, self._options.retry_delay)
 
     async def _following(self, verb: str, url: str, request: Callable[[Session, str], _Step]) -> None:
         """Make `request`, and the same again where a redirect says."""

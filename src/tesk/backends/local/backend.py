@@ -264,11 +264,10 @@ class LocalBackend:
 
     async def _run(self, held: _Held) -> None:
         key, plan = held.attempt.key, held.attempt.plan
-        record = Record(held.space.record, self.engine.name) if self.engine.lasting else None
+        record = self._record(held.space)
         if held.start_time is None:
             held.start_time = now()
-            if record is not None:
-                record.begin(held.attempt, held.start_time)
+            record.begin(held.attempt, held.start_time)
         steps = LocalSteps(
             key,
             plan,
@@ -297,7 +296,7 @@ class LocalBackend:
                 publish,
                 notes=notes(self.engine, plan),
                 start_time=held.start_time,
-                concluded=record.conclude if record is not None else lambda _: None,
+                concluded=record.conclude,
             )
         except asyncio.CancelledError:
             report = dataclasses.replace(last or Report(State.CANCELED), state=State.CANCELED, end_time=now())
@@ -313,11 +312,14 @@ class LocalBackend:
         if self._keeps(held):
             return  # also if it has just ended: then nobody listens, and its last step is done again
         held.finished = True
-        held.told = record is None or record.concluded() is None
+        held.told = record.concluded() is None
         await self._tidy(held)  # whoever read its streams while it was cleaned may have gone since
         self._admission.give_back(plan.resources)
         self._sink(key, report)
         self._freed()
+
+    def _record(self, space: Space) -> Record:
+        return Record(space.record, self.engine.name, lasting=self.engine.lasting)
 
     def _keeps(self, held: _Held) -> bool:
         """Whether the attempt waits for the next server."""
@@ -329,9 +331,9 @@ class LocalBackend:
         found = []
         for one in self._attempts.iterdir():
             space = Space(one)
-            record = Record(space.record, self.engine.name)
+            record = self._record(space)
             begun, report = record.begun(), record.concluded()
-            if begun is None or (report is None and not self.engine.lasting):
+            if begun is None:
                 remove_tree(one)
                 continue
             if report is not None:  # of what it had, some may be left

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from tesk.backends.limits import needed_more_memory
+from tesk.backends.limits import THE_MACHINE, needed_more_memory
 from tesk.backends.local.client import call, last_words
 from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
 from tesk.backends.local.foreground import ClientProgram, Ended, client_keepers, no_container, run_client
@@ -181,7 +181,7 @@ class OciEngine(ABC):
         # What a command itself may say looks the same, but for the words below: then it is believed.
         failed = ended.silent and ended.said_first.startswith(self.prefix.encode())
         starved = ended.answer == "true"
-        problem = needed_more_memory(job.plan, "this machine") if starved else ended.problem
+        problem = needed_more_memory(job.plan, THE_MACHINE) if starved else ended.problem
         if ended.code == CLIENT_FAILED:
             self._check_lost(ended.said_last)
             if failed or not container_file(job).exists():

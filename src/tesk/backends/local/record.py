@@ -32,16 +32,19 @@ class Record:
     """The record of one attempt, in a directory of its own.
 
     `engine` names what runs its executors: a server with another cannot go on with them, only tell what is concluded.
+    Where its executors are not `lasting`, nothing is written.
     """
 
-    def __init__(self, directory: Path, engine: str) -> None:
+    def __init__(self, directory: Path, engine: str, *, lasting: bool) -> None:
         self._directory = directory
         self._engine = engine
+        self._lasting = lasting
 
     def begin(self, attempt: Attempt, start_time: str) -> None:
         """Write down what is to be done."""
-        with contextlib.suppress(OSError):
-            self._directory.mkdir(parents=True, exist_ok=True)
+        if self._lasting:
+            with contextlib.suppress(OSError):
+                self._directory.mkdir(parents=True, exist_ok=True)
         about = {
             "task": attempt.key.task,
             "attempt": attempt.key.attempt,
@@ -58,7 +61,7 @@ class Record:
             about = self._read("attempt")
             if about is None or about["boot"] != _boot():
                 return None
-            if about["engine"] != self._engine and self.concluded() is None:
+            if not (self._lasting and about["engine"] == self._engine) and self.concluded() is None:
                 return None
             plan = Plan.from_json((self._directory / "plan").read_bytes())
             return Attempt(AttemptKey(about["task"], about["attempt"]), plan), about["start_time"]
@@ -103,6 +106,8 @@ class Record:
             self._withdraw()
 
     def _write(self, name: str, content: Any) -> None:
+        if not self._lasting:
+            return
         new = self._directory / f"{name}.new"
         try:
             new.write_text(json.dumps(content))

@@ -35,12 +35,12 @@ KILLED = 128 + signal.SIGKILL
 class LocalSteps:
     """Steps of one attempt, in this process and by an engine; a `Steps` of tesk.taskmaster.
 
-    With a `record`, `clean` leaves that, for whoever stores what it says.
+    `clean` leaves the `record`, for whoever stores what it says.
 
     Args:
         log_bytes: how much of each stream the report keeps, head and tail together.
         max_runtime: seconds that the site lets an executor run.
-        record: where to say what is done, so that a later server goes on from there; None where none will.
+        record: where to say what is done, so that a later server goes on from there.
         kept: whether `clean` must leave everything, for that later server.
         followed: whether somebody still reads the streams, so that `clean` must leave them.
     """
@@ -57,8 +57,8 @@ class LocalSteps:
         log_bytes: int,
         max_runtime: int | None,
         followed: Callable[[], bool],
-        record: Record | None = None,
-        kept: Callable[[], bool] = lambda: False,
+        record: Record,
+        kept: Callable[[], bool],
     ) -> None:
         self._record = record
         self._kept = kept
@@ -75,7 +75,7 @@ class LocalSteps:
 
     async def stage_in(self) -> StageInResult:
         """Make the attempt's directories and fetch its inputs."""
-        if self._record is not None and (done := self._record.staged_in()) is not None:
+        if (done := self._record.staged_in()) is not None:
             return done
         try:
             await asyncio.to_thread(remove_tree, self._space.scratch)  # of a predecessor that had not got through
@@ -95,18 +95,16 @@ class LocalSteps:
             # the server's state directory above is closed to other users of the machine
             await asyncio.to_thread(open_directories, self._space.scratch)
         result = StageInResult(copied, mounted)
-        if self._record is not None:
-            self._record.stage_in(result)
+        self._record.stage_in(result)
         return result
 
     async def execute(self, index: int, started: Callable[[], None]) -> ExecutorResult:
         """Run one executor by the engine, for as long and with as much disk as it may."""
-        if self._record is not None and (done := self._record.ended(index)) is not None:
+        if (done := self._record.ended(index)) is not None:
             started()
             return done
         result = await self._run(index, started)
-        if self._record is not None:
-            self._record.end(index, result)
+        self._record.end(index, result)
         return result
 
     async def _run(self, index: int, started: Callable[[], None]) -> ExecutorResult:
@@ -155,8 +153,7 @@ class LocalSteps:
         """Remove the attempt's directories; streams that somebody follows are left to the backend."""
         if self._kept():
             return
-        if self._record is not None:
-            self._record.close()
+        self._record.close()
         await asyncio.to_thread(self._remove)
         if self._space.scratch.exists():
             await self._engine.release(self._space)
@@ -164,9 +161,6 @@ class LocalSteps:
 
     def _remove(self) -> None:
         leave_shared(self._plan, self._shared)
-        if self._record is None and not self._followed():
-            remove_tree(self._space.path)
-            return
         remove_tree(self._space.scratch)
         for index in range(len(self._plan.executors)):
             here = self._space.executor(index)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tesk.backends.limits import needed_more_memory
+from tesk.backends.limits import THE_MACHINE, needed_more_memory
 from tesk.backends.local.cgroups import ControlGroups, Group, Limits
 from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
 from tesk.backends.local.keeping.keepers import Keepers
@@ -101,7 +101,7 @@ class Sandbox:
         try:
             found = _exit(await self._keepers.to_end(job, lambda: self._message(job, group), started))
             if found.exit_code != 0 and group.oom_kills():
-                return dataclasses.replace(found, problem=needed_more_memory(job.plan, "this machine"))
+                return dataclasses.replace(found, problem=needed_more_memory(job.plan, THE_MACHINE))
             return found
         finally:
             if not self._keepers.leaving:
