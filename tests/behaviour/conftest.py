@@ -10,13 +10,18 @@ import pytest
 from tests.behaviour.sites import BACKENDS, Place, Site
 
 _HERE = Path(__file__).parent
+_SLOW = {
+    "podman": ("test_life.py",),
+    "docker": ("test_files.py", "test_life.py", "test_limits.py", "test_retries.py", "test_transfers.py"),
+    "podman-shared": ("test_shared.py",),
+    "docker-shared": ("test_shared.py",),
+}
+"""A life in containers takes ten times as long as one in the sandbox, and docker's differ little from podman's."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A life in containers takes ten times as long as one in the sandbox.
-
-    Where files are shared, the tests are those of shared files; on the quickest backend all, of which those that share
+    """Where files are shared, the tests are those of shared files; on the quickest backend all, of which those that share
     no file differ little.
     """
     for item in list(items):
@@ -24,13 +29,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if place is None:
             continue
         name = item.path.name
-        if place in ("podman", "docker") and name == "test_life.py":
-            item.add_marker(pytest.mark.slow)
-        elif place == "sandbox-shared":
-            if name not in ("test_shared.py", "test_files.py"):
-                item.add_marker(pytest.mark.slow)
+        if place == "sandbox-shared":
+            slow = name not in ("test_shared.py", "test_files.py")
         elif (name == "test_shared.py") is not place.endswith("-shared"):
             items.remove(item)
+            continue
+        else:
+            slow = name in _SLOW.get(place, ())
+        if slow:
+            item.add_marker(pytest.mark.slow)
 
 
 def _place(item: pytest.Item) -> str | None:
