@@ -21,8 +21,9 @@ _SLOW = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where files are shared, the tests are those of shared files; on the quickest backend all, of which those that share
-    no file differ little.
+    """Where files are shared, the tests are those of shared files; on the quickest backend all.
+
+    Of these, those that share no file differ little.
     """
     for item in list(items):
         place = _place(item)
