@@ -8,12 +8,12 @@ appends; readers need no lock.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tesk.backends.excerpt import gap, joined
 
-__all__ = ["SEGMENT", "StreamReader", "StreamWriter", "excerpt", "redirect_flags"]
+__all__ = ["SEGMENT", "Sink", "StreamReader", "StreamWriter", "excerpt", "redirect_flags", "unkept"]
 
 SEGMENT = 1 << 20
 TAIL_SEGMENTS = 2
@@ -63,6 +63,56 @@ class StreamWriter:
         old = self._number - TAIL_SEGMENTS
         if old > 0:
             os.unlink(f"{self._name}.{old}", dir_fd=self._directory)
+
+
+class Sink:
+    """One stream of an executor: its bounded log, and the whole of it in the task's own file, where one is named.
+
+    Args:
+        directory: a descriptor of where the log lies.
+        name: "stdout" or "stderr".
+        path: the task's own file in the container.
+        file: the same, open.
+    """
+
+    def __init__(self, directory: int, name: str, path: str | None, file: int | None) -> None:
+        self.unkept = ""
+        self._name = name
+        self._path = path
+        self._log: StreamWriter | None = StreamWriter(directory, name)
+        self._file = file
+
+    def write(self, data: bytes) -> None:
+        """Raises OSError when the task's own file cannot take `data`."""
+        if self._log is not None:
+            try:
+                self._log.write(data)
+            except OSError as error:
+                self.unkept = f"its {self._name} could not be kept: {os.strerror(error.errno or 0).lower()}"
+                self.close()  # a full disk: the log ends here, the task's file decides what becomes of the task
+        if self._file is not None:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._file, view) :]
+
+    def fault(self, error: OSError) -> str:
+        """A clause about the `error` that `write` raised."""
+        return f"its {self._name} could not be written to {self._path}: {error.strerror}"
+
+    def drop(self) -> None:
+        """Write to the log alone from here on."""
+        self._file = None
+
+    def close(self) -> None:
+        """Let go of the log."""
+        if self._log is not None:
+            self._log.close()
+        self._log = None
+
+
+def unkept(sinks: Iterable[Sink]) -> str:
+    """A clause about what is missing in the logs; empty where nothing is."""
+    return "; ".join(one.unkept for one in sinks if one.unkept)
 
 
 @dataclass

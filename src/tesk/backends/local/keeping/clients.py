@@ -22,8 +22,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tesk.backends.local.keeping.keeper import Keeper, claim, given, tell
-from tesk.backends.local.streams import StreamWriter, redirect_flags
+from tesk.backends.local.keeping.keeper import TOO_LONG, Keeper, claim, given, tell
+from tesk.backends.local.streams import Sink, redirect_flags, unkept
 from tesk.storage.view import from_description
 
 __all__ = ["main", "start_of"]
@@ -34,7 +34,6 @@ REMOVE_TRIES = 3
 CHUNK = 1 << 16
 HEAD = 4096
 NOT_EXECUTABLE = 126
-TOO_LONG = "its command line and environment are longer than Linux allows"
 STACK = 1 << 18
 
 
@@ -162,12 +161,11 @@ class _Run(threading.Thread):
             for pipe in (process.stdout, process.stderr):
                 closing.callback(pipe.close)  # type: ignore[union-attr]
             self._note(process.pid)
-            self._pump(
-                {
-                    _fileno(process.stdout): ("stdout", StreamWriter(streams, "stdout"), out),
-                    _fileno(process.stderr): ("stderr", StreamWriter(streams, "stderr"), err),
-                }
-            )
+            sinks = {
+                _fileno(process.stdout): Sink(streams, "stdout", run["stdout"], out),
+                _fileno(process.stderr): Sink(streams, "stderr", run["stderr"], err),
+            }
+            self._pump(sinks, _fileno(process.stderr))
             if self._remover is not None:
                 return {}
             code = process.wait()
@@ -179,6 +177,7 @@ class _Run(threading.Thread):
             "last": base64.b64encode(self._last).decode(),
             "silent": self._silent,
             "fault": self._fault,
+            "problem": unkept(sinks.values()) or None,
         }
         if code > 0 and run["ask"]:
             end["answer"] = _call(run["ask"])
@@ -213,13 +212,12 @@ class _Run(threading.Thread):
             with contextlib.suppress(OSError), open(self._run["note"], "w") as file:
                 file.write(f"{process} {start_of(process)}")
 
-    def _pump(self, sources: dict[int, tuple[str, StreamWriter, int | None]]) -> None:
+    def _pump(self, sinks: dict[int, Sink], err: int) -> None:
         """Carry the streams until they end; or until the client is dead that was to be killed, whoever holds them."""
         poll = select.poll()
-        poll.register(self._dead_read, select.POLLIN)
-        for one in sources:
+        for one in (self._dead_read, *sinks):
             poll.register(one, select.POLLIN)
-        left = dict(sources)
+        left = set(sinks)
         while left:
             for fd, _ in poll.poll():
                 if fd == self._dead_read:
@@ -227,29 +225,27 @@ class _Run(threading.Thread):
                     break
                 data = os.read(fd, CHUNK)
                 if data:
-                    self._carry(data, *left[fd])
+                    self._hear(data, of_client=fd == err)
+                    self._carry(data, sinks[fd])
                 else:
                     poll.unregister(fd)
-                    del left[fd]
-        for _, log, _ in sources.values():
-            log.close()
+                    left.remove(fd)
+        for sink in sinks.values():
+            sink.close()
 
-    def _carry(self, data: bytes, name: str, log: StreamWriter, target: int | None) -> None:
-        if name == "stdout":
-            self._silent = False
-        else:
+    def _hear(self, data: bytes, *, of_client: bool) -> None:
+        if of_client:
             self._first += data[: HEAD - len(self._first)]
             self._last = (self._last + data)[-HEAD:]
-        with contextlib.suppress(OSError):  # a full disk: the log ends, the task's own file decides
-            log.write(data)
-        if target is None or self._fault:
-            return
+        else:
+            self._silent = False
+
+    def _carry(self, data: bytes, sink: Sink) -> None:
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(target, view) :]
+            sink.write(data)
         except OSError as error:
-            self._fault = f"{self._run[name]} could not be written: {error.strerror}"
+            self._fault = self._fault or sink.fault(error)
+            sink.drop()
 
     def _remove_and_kill(self, process: subprocess.Popen[bytes] | None) -> None:
         for _ in range(REMOVE_TRIES):

@@ -26,7 +26,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["Keeper", "claim", "given", "send", "tell"]
+__all__ = ["TOO_LONG", "Keeper", "claim", "given", "send", "tell"]
+
+TOO_LONG = "its command line and environment are longer than Linux allows"
 
 
 class Keeper(ABC):

@@ -11,9 +11,9 @@ import stat
 import time
 from typing import Any, NoReturn
 
-from tesk.backends.local.keeping.keeper import claim, tell
+from tesk.backends.local.keeping.keeper import TOO_LONG, claim, tell
 from tesk.backends.local.sandbox import kernel, root
-from tesk.backends.local.streams import StreamWriter, redirect_flags
+from tesk.backends.local.streams import Sink, redirect_flags, unkept
 
 __all__ = ["launch"]
 
@@ -83,7 +83,8 @@ class _Launch:
             os.close(fd)
         problem = os.read(told_read, CHUNK).decode()  # ends as soon as the command runs, or tells why it does not
         os.close(told_read)
-        pump = _Pump({} if problem else self._sinks(out_read, err_read), pid)
+        sinks = {} if problem else self._sinks(out_read, err_read)
+        pump = _Pump(dict(sinks), pid)
         status = pump.run()
         code = os.waitstatus_to_exitcode(status)
         end: dict[str, Any] = {
@@ -92,18 +93,18 @@ class _Launch:
             "code": 128 - code if code < 0 else code,
             "usage": _usage(),
         }
-        if problem := problem or pump.unkept():
+        if problem := problem or unkept(sinks.values()):
             end["problem"] = problem
         if pump.fault:
             end["fault"] = pump.fault
         return end
 
-    def _sinks(self, out: int, err: int) -> dict[int, _Sink]:
+    def _sinks(self, out: int, err: int) -> dict[int, Sink]:
         """Where the bytes of each stream go: its log, and the file the task names."""
         flags = redirect_flags(self.run_["stdout"], self.run_["stderr"])
         return {
-            fd: _Sink(name, StreamWriter(self.streams, name), self.run_[name], flags)
-            for fd, name in ((out, "stdout"), (err, "stderr"))
+            fd: Sink(self.streams, name, path, os.open(path, flags | os.O_CLOEXEC) if path else None)
+            for fd, name, path in ((out, "stdout", self.run_["stdout"]), (err, "stderr", self.run_["stderr"]))
         }
 
     def _command(self, out: int, err: int, told: int) -> NoReturn:
@@ -183,41 +184,17 @@ def _explain(run: dict[str, Any], error: OSError) -> tuple[int, str]:
         where = "" if "/" in program else " on the PATH"
         return NOT_FOUND, f"the command '{program}' was not found{where}"
     if error.errno == errno.E2BIG:
-        return NOT_EXECUTABLE, "its command line and environment are longer than Linux allows"
+        return NOT_EXECUTABLE, TOO_LONG
     if isinstance(error, PermissionError) and os.path.exists(program) and stat.S_ISDIR(os.stat(program).st_mode):
         return NOT_EXECUTABLE, f"the command '{program}' is a directory"
     return NOT_EXECUTABLE, f"the command '{program}' cannot be executed: {error.strerror}"
 
 
-class _Sink:
-    """One stream of the command: its bounded log, and the whole of it in the task's file, where one is named."""
-
-    def __init__(self, name: str, log: StreamWriter, path: str | None, flags: int) -> None:
-        self.name = name
-        self.path = path
-        self.unkept = ""
-        self._log: StreamWriter | None = log
-        self._fd = os.open(path, flags | os.O_CLOEXEC) if path else -1
-
-    def write(self, data: bytes) -> None:
-        """Raises OSError when the task's own file cannot take `data`."""
-        if self._log is not None:
-            try:
-                self._log.write(data)
-            except OSError as error:
-                self.unkept = f"its {self.name} could not be kept: {os.strerror(error.errno or 0).lower()}"
-                self._log = None  # a full disk: the log ends here, the task's file decides what becomes of the task
-        view = memoryview(data if self._fd >= 0 else b"")
-        while view:
-            view = view[os.write(self._fd, view) :]
-
-
 class _Pump:
     """Carries the command's streams to their files until it ends, and takes in orphans as process 1 must."""
 
-    def __init__(self, sinks: dict[int, _Sink], pid: int) -> None:
+    def __init__(self, sinks: dict[int, Sink], pid: int) -> None:
         self.sinks = sinks
-        self._all = list(sinks.values())
         self.pid = pid
         self.fault: str | None = None
         self.poll = select.poll()
@@ -248,10 +225,6 @@ class _Pump:
                     break
         return status
 
-    def unkept(self) -> str:
-        """A clause about what is missing in the logs; empty where nothing is."""
-        return "; ".join(one.unkept for one in self._all if one.unkept)
-
     def _reap(self) -> int | None:
         ended = None
         while True:
@@ -275,7 +248,7 @@ class _Pump:
             sink.write(data)
         except OSError as error:
             # The command hears of it as a broken pipe, as it would have heard of the full disk by itself.
-            self.fault = f"its {sink.name} could not be written to {sink.path}: {error.strerror}"
+            self.fault = sink.fault(error)
             data = b""
         if not data:
             self.poll.unregister(fd)
