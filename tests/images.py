@@ -8,10 +8,13 @@ import json
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+
+from tesk.backends.local.mounts import empty_root, program_mounts
 
 __all__ = ["IMAGE", "PODMAN", "find_debian", "load_bare", "load_busybox", "load_program", "load_user", "need_podman"]
 
@@ -27,9 +30,9 @@ def need_podman() -> None:
     """Skips where podman cannot start containers."""
     if shutil.which("podman") is None:
         pytest.skip("podman is not installed (Debian: apt-get install podman runc)")
-    probe = subprocess.run(
-        ["podman", "run", "--rm", "--network=none", "--rootfs", "/:O", "true"], capture_output=True, check=False
-    )
+    with tempfile.TemporaryDirectory() as name, empty_root(Path(name, "root")) as root:
+        command = ["podman", "run", "--rm", "--network=none", *program_mounts(), "--rootfs", str(root), "true"]
+        probe = subprocess.run(command, capture_output=True, check=False)
     if probe.returncode != 0:
         said = probe.stderr.decode().strip().splitlines()
         pytest.skip(f"podman cannot start a container here: {said[-1] if said else 'it said nothing'}")

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from tesk.backends.base import AttemptKey
-from tesk.backends.local.engine import Job, Space
-from tesk.backends.local.oci import run_arguments
+from tesk.backends.local.engine import ExecutorExit, Job, Space
+from tesk.backends.local.oci import run_arguments, run_limits
 from tesk.backends.local.podman import Podman
 from tesk.plan.model import ExecutorPlan, Mount, Plan, Resources
 
 
-def arguments(executor: ExecutorPlan, *mounts: Mount, resources: Resources | None = None) -> list[str]:
-    plan = Plan(executors=(executor,), mounts=mounts, resources=resources or Resources())
+def arguments(executor: ExecutorPlan, *mounts: Mount) -> list[str]:
+    plan = Plan(executors=(executor,), mounts=mounts)
     job = Job(AttemptKey("task-x", 2), 0, plan, Space(Path("/state/attempts/a")))
     return run_arguments(job, "tesk.state=/state")
 
@@ -49,10 +49,9 @@ def test_mounts_survive_the_commas_and_quotes_of_paths() -> None:
 
 
 def test_limits_are_the_declared_ones() -> None:
-    made = arguments(ExecutorPlan("img", ("true",)), resources=Resources(cpu_cores=1.5, ram_bytes=2 * 10**9))
-    assert "--cpus=1.5" in made
-    assert "--memory=2000000000b" in made
-    assert not any(one.startswith(("--cpus", "--memory")) for one in arguments(ExecutorPlan("img", ("true",))))
+    made = run_limits(Resources(cpu_cores=1.5, ram_bytes=2 * 10**9), 64)
+    assert made == ["--pids-limit=64", "--cpus=1.5", "--memory=2000000000b"]
+    assert run_limits(Resources(), None) == ["--pids-limit=-1"]
 
 
 def test_environment_workdir_and_stdin_are_passed_on() -> None:
@@ -63,7 +62,36 @@ def test_environment_workdir_and_stdin_are_passed_on() -> None:
 
 def test_more_cores_than_the_machine_has_are_asked_as_all_it_has() -> None:
     for asked, given in ((4096.0, float(os.cpu_count() or 1)), (0.001, 0.01)):
-        assert f"--cpus={given:g}" in arguments(ExecutorPlan("img", ("true",)), resources=Resources(cpu_cores=asked))
+        assert f"--cpus={given:g}" in run_limits(Resources(cpu_cores=asked), None)
+
+
+class Fake:
+    """A podman that notes what it is asked, and does what a shell's `case` says of its arguments."""
+
+    def __init__(self, directory: Path, cases: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.state = directory / "state"
+        self._log = directory / "asked"
+        program = directory / "bin/podman"
+        program.parent.mkdir()
+        program.write_text(f'#!/bin/sh\necho "$*" >>{self._log}; case $* in {cases} esac\n')
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    async def run(self, resources: Resources) -> tuple[Podman, ExecutorExit]:
+        """One executor that asks for `resources`, by an engine that is started for it."""
+        space = Space(self.state / "attempt")
+        space.streams(0).mkdir(parents=True)
+        plan = Plan(executors=(ExecutorPlan("img", ("x",)),), resources=resources)
+        podman = Podman(self.state)
+        await podman.start()
+        end = await podman.execute(Job(AttemptKey("t", 1), 0, plan, space), lambda: None)
+        await podman.stop()
+        return podman, end
+
+    @property
+    def asked(self) -> list[str]:
+        """Its command lines so far."""
+        return self._log.read_text().splitlines()
 
 
 @pytest.mark.parametrize(("said", "problem"), [("true", "more memory than its 0.1 GB"), ("false", None)])
@@ -71,23 +99,32 @@ async def test_want_of_memory_is_told_where_podman_tells_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, problem: str | None
 ) -> None:
     """By a podman of ours: the real one sees it only where control groups are of version 2."""
-    fake = tmp_path / "podman"
-    script = f"echo $1 >>{tmp_path}/asked; case $* in *--name=*) exit 137;; inspect*) echo {said};; esac"
-    fake.write_text(f"#!/bin/sh\n{script}\n")
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    space = Space(tmp_path / "attempt")
-    space.streams(0).mkdir(parents=True)
-    plan = Plan(executors=(ExecutorPlan("img", ("x",)),), resources=Resources(ram_bytes=10**8))
-    podman = Podman(tmp_path)
-    await podman.start()
-    end = await podman.execute(Job(AttemptKey("t", 1), 0, plan, space), lambda: None)
-    await podman.stop()
+    fake = Fake(tmp_path, f"*--name=*) exit 137;; inspect*) echo {said};;", monkeypatch)
+    _, end = await fake.run(Resources(ram_bytes=10**8))
     assert end.exit_code == 137
     assert (end.problem or "") == (f"it needed {problem} (resources.ram_gb)" if problem else "")
-    assert (tmp_path / "asked").read_text().split() == ["run", "ps", "image", "run", "inspect", "rm", "ps"]
+    assert [one.split()[0] for one in fake.asked] == ["run", "ps", "image", "run", "inspect", "rm", "ps"]
+    assert "--rm" not in fake.asked[3], "it stays until it was asked"
 
 
-def test_only_a_container_with_limited_memory_stays_until_it_was_asked() -> None:
-    assert "--rm" in arguments(ExecutorPlan("img", ("true",)))
-    assert "--rm" not in arguments(ExecutorPlan("img", ("true",)), resources=Resources(ram_bytes=10**9))
+IGNORED = "Resource limits are not supported and ignored on cgroups V1 rootless systems"
+
+
+@pytest.mark.parametrize("does", [f"echo {IGNORED} >&2", "echo 'Error: no controllers' >&2; exit 126"])
+async def test_where_limits_cannot_be_enforced_none_is_asked_for_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str
+) -> None:
+    """As without root and with control groups of version 1; podman would speak of it in each executor's stderr."""
+    fake = Fake(tmp_path, f"*--memory=*) {does};;", monkeypatch)
+    podman, end = await fake.run(Resources(cpu_cores=1, ram_bytes=10**8))
+    assert end.exit_code == 0
+    assert "--cpus" not in fake.asked[-2]
+    assert "--rm" in fake.asked[-2]
+    assert set(podman.unheld) == {"cpu_cores", "ram_gb", "local.pids"}
+
+
+async def test_where_limits_are_enforced_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake(tmp_path, "", monkeypatch)
+    podman, _ = await fake.run(Resources(cpu_cores=1))
+    assert "--cpus=1" in fake.asked[-2]
+    assert podman.unheld == {}

@@ -122,7 +122,10 @@ def _containers(name: str, directory: Path, client: Sequence[str], **more: Any) 
 
 
 def _podman(directory: Path) -> Place:
-    return _containers("podman", directory, PODMAN)
+    if os.getuid() == 0 or os.access("/dev/net/tun", os.W_OK):
+        return _containers("podman", directory, PODMAN)
+    offline = _containers("podman", directory, PODMAN, settings=_NETWORK["false"])
+    return replace(offline, online={"false": _NETWORK["false"]})
 
 
 def _docker(directory: Path) -> Place:

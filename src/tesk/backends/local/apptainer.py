@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tesk.backends.local.client import call, last_words
+from tesk.backends.local.client import call, last_words, without_groups
 from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
 from tesk.backends.local.foreground import ClientProgram, Ended, client_keepers, no_container, run_client
 from tesk.backends.local.keeping.clients import start_of
@@ -62,8 +62,7 @@ class Apptainer:
         said = await self._probe(PROBED_LIMITS)
         if said is not None:
             self._limits = False  # needs control groups that this user may divide
-            counted = "is counted and not enforced: apptainer may use no control groups here"
-            self.unheld = {"cpu_cores": counted, "ram_gb": counted, **self.unheld}
+            self.unheld = without_groups(self.name)
             said = await self._probe(Resources())
         if said is not None:
             raise EngineUnavailable(f"apptainer is installed and cannot start a container: {said}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-__all__ = ["call", "last_words"]
+__all__ = ["call", "last_words", "without_groups"]
 
 
 async def call(*command: str, timeout: float, stdin: bytes | None = None) -> tuple[int, bytes, bytes]:
@@ -36,3 +36,10 @@ def last_words(errors: bytes, prefix: str) -> str:
     lines = [line for line in errors.decode("utf-8", "replace").splitlines() if line.strip()]
     told = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
     return (told or lines or ["it said nothing"])[-1]
+
+
+def without_groups(engine: str) -> dict[str, str]:
+    """What executors are not held to by an `engine` that may use no control groups: `Engine.unheld`."""
+    why = f"{engine} may use no control groups here"
+    counted = f"is counted and not enforced: {why}"
+    return {"cpu_cores": counted, "ram_gb": counted, "local.pids": f"is not enforced: {why}"}

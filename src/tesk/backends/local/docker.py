@@ -26,6 +26,7 @@ class Docker(OciEngine):
 
     name = "docker"
     prefix = "docker: "
+    unlimited = b" discarded."
     lost = (
         b"error waiting for container",
         b"error during connect",
@@ -50,7 +51,7 @@ class Docker(OciEngine):
         """What the client, or the daemon through it, says last of why it failed."""
         return super().why(errors).removeprefix("Error response from daemon: ")
 
-    async def probe(self) -> None:
+    async def probe(self, *options: str) -> bytes:
         """The machine's own `true` in a container that shows a file of the state directory."""
         code, told, errors = await self.client("info", "--format={{.ServerVersion}} {{.SecurityOptions}}")
         if code or not told.strip():
@@ -61,13 +62,14 @@ class Docker(OciEngine):
         seen = self.state / "seen-by-docker"
         seen.touch()
         try:
-            code, errors = await self._run_own(seen, "true", network=self.network)
+            code, errors = await self._run_own(seen, "true", options=(*self.network, *options))
         finally:
             seen.unlink()
         if code:
             raise EngineUnavailable(
                 f"docker is installed and cannot start a container that sees this machine's files: {self.why(errors)}"
             )
+        return errors
 
     async def release(self, space: Space) -> None:
         """Give files of the daemon's users to the server's; root can read and remove them as they are."""
@@ -78,7 +80,7 @@ class Docker(OciEngine):
         await self._run_own(scratch, "chown", "-R", f"{user}:{group}", str(scratch))
         await self._run_own(scratch, "chmod", "-R", "u+rwX", str(scratch))
 
-    async def _run_own(self, shown: Path, *command: str, network: Sequence[str] = OFFLINE) -> tuple[int, bytes]:
+    async def _run_own(self, shown: Path, *command: str, options: Sequence[str] = OFFLINE) -> tuple[int, bytes]:
         """(exit code, stderr) of a program of this machine, run by root in a container where `shown` may be changed.
 
         docker has no way to take a directory as the container's root: an image without any file serves for one.
@@ -90,9 +92,7 @@ class Docker(OciEngine):
             )
             if code:
                 return code, errors
-        options = (*network, "--log-driver=none", *self._root, f"--label={self.label}")
+        own = (*options, "--log-driver=none", *self._root, f"--label={self.label}")
         mounts = (*program_mounts(), mount_option(str(shown), str(shown), False))
-        code, _, errors = await self.client(
-            "run", "--rm", *options, *mounts, EMPTY_IMAGE, *command, timeout=PROBE_TIMEOUT
-        )
+        code, _, errors = await self.client("run", "--rm", *own, *mounts, EMPTY_IMAGE, *command, timeout=PROBE_TIMEOUT)
         return code, errors

@@ -92,9 +92,9 @@ async def run_client(keepers: Keepers, job: Job, program: ClientProgram, started
     if fault := end.get("fault"):
         raise StepFailed(f"executor {job.index}: {fault}")
     if "code" not in end:
-        raise AttemptLost(f"{program.command[0]} was killed together with the process that watches it")
+        raise AttemptLost(f"{Path(program.command[0]).name} was killed together with the process that watches it")
     if end["code"] < 0:
-        raise AttemptLost(f"{program.command[0]} itself was ended by signal {-end['code']}")
+        raise AttemptLost(f"{Path(program.command[0]).name} itself was ended by signal {-end['code']}")
     return Ended(
         end["code"],
         moment(end["start"]),

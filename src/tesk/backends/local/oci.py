@@ -8,10 +8,9 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 from tesk.backends.limits import THE_MACHINE, needed_more_memory
-from tesk.backends.local.client import call, last_words
+from tesk.backends.local.client import call, last_words, without_groups
 from tesk.backends.local.engine import EngineUnavailable, ExecutorExit, Job, Space
 from tesk.backends.local.foreground import ClientProgram, Ended, client_keepers, no_container, run_client
 from tesk.backends.local.mounts import mount_option
@@ -25,6 +24,7 @@ __all__ = [
     "OciEngine",
     "container_file",
     "run_arguments",
+    "run_limits",
 ]
 
 PROBE_TIMEOUT = 60.0
@@ -35,6 +35,8 @@ REMOVE_PAUSE = 0.5
 KNOWN_IMAGES = 1000
 CLIENT_FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 OFFLINE = ("--network=none",)
+PROBED_LIMITS = ("--cpus=0.5", "--memory=67108864b", "--pids-limit=64")
+STARVED = ("inspect", "--type=container", "--format={{.State.OOMKilled}}")
 LEAST_CORES = 0.01
 LEAST_MEMORY = 6 << 20  # less is refused by both
 
@@ -53,9 +55,10 @@ class OciEngine(ABC):
     name: str
     note: str | None = None
     owner: tuple[int, int] | None = None
-    unheld: Mapping[str, str] = MappingProxyType({})
     prefix: str
     """How the client begins a line that says why it failed."""
+    unlimited: bytes
+    """What the client says, besides running it, of a container whose limits are not enforced."""
     lost: tuple[bytes, ...] = ()
     """What the client says when it loses the one who runs its containers."""
     remove: tuple[str, ...] = ("rm", "-f")
@@ -67,14 +70,17 @@ class OciEngine(ABC):
         self.lasting = self._keepers.lasting
         self.label = f"tesk.state={self.state}"
         self.network = () if network else OFFLINE
+        self.unheld: Mapping[str, str] = {}
+        self._limits = True
+        self._program = self.name
         self._images: set[str] = set()
         self._pulls: dict[str, asyncio.Lock] = {}
 
     @abstractmethod
-    async def probe(self) -> None:
-        """Run a container once, on the network that executors have, without an image of a registry.
+    async def probe(self, *options: str) -> bytes:
+        """Run a container once, with `options` and on the network that executors have, without an image of a registry.
 
-        Raises EngineUnavailable.
+        What the client says beside it. Raises EngineUnavailable.
         """
 
     @abstractmethod
@@ -83,13 +89,24 @@ class OciEngine(ABC):
 
     async def start(self) -> None:
         """Run a container once, and remove those of earlier servers, but for what goes on."""
-        if shutil.which(self.name) is None:
+        program = shutil.which(self.name)
+        if program is None:
             raise EngineUnavailable(f"{self.name} is not installed")
-        await self.probe()
+        self._program = program
+        await self._try()
         await self._keepers.start()
         if said := await self._remove_leftovers():
             await self._keepers.stop()
             raise EngineUnavailable(f"containers of an earlier server may run still: {said}")
+
+    async def _try(self) -> None:
+        try:
+            self._limits = self.unlimited not in await self.probe(*PROBED_LIMITS)
+        except EngineUnavailable:
+            self._limits = False
+        if not self._limits:  # it is not asked for them, since it would speak of it in each executor's stderr
+            await self.probe()
+            self.unheld = without_groups(self.name)
 
     def leave(self) -> None:
         """From here on no container ends with who waits for it; only where they are `lasting`."""
@@ -110,12 +127,14 @@ class OciEngine(ABC):
     async def run(self, job: Job, started: Callable[[], None], *more: str) -> tuple[Job, Ended]:
         """Run the container, with `more` options, to its end; the job as it ran at last."""
         name = container_name(job)
-        limited = bool(job.plan.resources.ram_bytes)
+        limits = run_limits(job.plan.resources, self.pids) if self._limits else []
+        limited = self._limits and bool(job.plan.resources.ram_bytes)
+        kept = [] if limited else ["--rm"]  # it is asked at its end if it had enough memory
         program = ClientProgram(
-            (self.name, *run_arguments(job, self.label, *self.network, *more, pids=self.pids)),
-            remove=(self.name, *self.remove, name),
+            (self._program, *run_arguments(job, self.label, *kept, *limits, *self.network, *more)),
+            remove=(self._program, *self.remove, name),
             # whether the kernel killed some of it for want of memory
-            ask=(self.name, "inspect", "--type=container", "--format={{.State.OOMKilled}}", name) if limited else (),
+            ask=(self._program, *STARVED, name) if limited else (),
             stays=limited,
         )
         try:
@@ -203,12 +222,11 @@ def container_name(job: Job) -> str:
     return f"tesk-{job.name}"
 
 
-def run_arguments(job: Job, label: str, *more: str, pids: int | None = None) -> list[str]:
+def run_arguments(job: Job, label: str, *more: str) -> list[str]:
     """The arguments of `podman run` and `docker run` for `job`, with `more` options."""
     executor = job.executor
     found = [
         "run",
-        *([] if job.plan.resources.ram_bytes else ["--rm"]),  # it is asked at its end if it had enough memory
         "--pull=missing",
         f"--name={container_name(job)}",
         f"--label={label}",
@@ -218,8 +236,6 @@ def run_arguments(job: Job, label: str, *more: str, pids: int | None = None) -> 
         "--log-driver=none",
         "--security-opt=label=disable",  # SELinux would hide what is mounted
         "--entrypoint=",  # with either, what follows the image is the whole argv then
-        f"--pids-limit={pids or -1}",
-        *_limits(job.plan.resources),
         *more,
     ]
     found += [mount_option(*one) for one in job.binds()]
@@ -232,8 +248,9 @@ def run_arguments(job: Job, label: str, *more: str, pids: int | None = None) -> 
     return [*found, executor.image, *executor.command]
 
 
-def _limits(resources: Resources) -> list[str]:
-    found = []
+def run_limits(resources: Resources, pids: int | None) -> list[str]:
+    """The options of `podman run` and `docker run` that hold a container to `resources` and so many processes."""
+    found = [f"--pids-limit={pids or -1}"]
     if resources.cpu_cores:
         # docker refuses more than the machine has, the kernel less than a hundredth of a core
         cores = max(LEAST_CORES, min(resources.cpu_cores, float(os.cpu_count() or 1)))

@@ -20,18 +20,22 @@ class Podman(OciEngine):
 
     name = "podman"
     prefix = "Error: "
+    unlimited = b"Resource limits are not supported and ignored"
     remove = ("rm", "-f", "-t", "0")
 
-    async def probe(self) -> None:
+    async def probe(self, *options: str) -> bytes:
         """The machine's own `true` in a root of empty directories.
 
         Not the machine's root through an overlay: the kernel refuses that to an ordinary user.
         """
         with empty_root(self.state / "podman-probe") as root:
-            options = ("--rm", "--log-driver=none", f"--label={self.label}", *self.network, *program_mounts())
-            code, _, errors = await self.client("run", *options, "--rootfs", str(root), "true", timeout=PROBE_TIMEOUT)
+            own = ("--rm", "--log-driver=none", f"--label={self.label}", *self.network, *program_mounts())
+            code, _, errors = await self.client(
+                "run", *own, *options, "--rootfs", str(root), "true", timeout=PROBE_TIMEOUT
+            )
         if code:
             raise EngineUnavailable(f"podman is installed and cannot start a container: {self.why(errors)}")
+        return errors
 
     async def run(self, job: Job, started: Callable[[], None], *more: str) -> tuple[Job, Ended]:
         """Run the container; a `workdir` that the image lacks is made, as docker and Kubernetes do it."""
