@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: chaos demo demo-kube test test-slow test-kube test-faults contract bench bench-kube check docs clean
+.PHONY: chaos demo demo-kube test test-slow test-unified test-kube test-faults contract bench bench-kube check docs clean
 
 demo: $(READY)  ## serve, run real tasks on real files, show and check what came out
 	@$(BIN)/tesk demo
@@ -14,6 +14,9 @@ test: $(READY)  ## every test that this machine can run; the rest is skipped wit
 
 test-slow: $(READY)  ## the tests that take long: thousands of tasks, fifty at once, more histories
 	@$(BIN)/pytest -m 'slow and not kube' -n 2 $(PYTEST_ARGS)
+
+test-unified: $(READY)  ## limits where control groups are of version 2, on a kernel of their own; needs no rights
+	@$(BIN)/python -m tests.unified $(UNIFIED_ARGS)
 
 test-kube: $(READY)  ## the tests on a real cluster: that of KUBECONFIG, or the one that ../shared/kube starts
 	@$(BIN)/python -m tests.kube
