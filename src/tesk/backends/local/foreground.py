@@ -29,6 +29,7 @@ class ClientProgram:
         stays: the container is there until it is removed.
         environment: the client's; the server's own by default.
         note: a file that gets the client's process number and start time.
+        directory: where the client is started; that of its keeper by default.
     """
 
     command: Sequence[str]
@@ -37,6 +38,7 @@ class ClientProgram:
     stays: bool = False
     environment: Mapping[str, str] | None = None
     note: Path | None = None
+    directory: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ async def run_client(keepers: Keepers, job: Job, program: ClientProgram, started
             "ask": program.ask,
             "stays": program.stays,
             "note": str(program.note) if program.note else None,
+            "directory": str(program.directory) if program.directory else None,
             "stdin": executor.stdin,
             "stdout": executor.stdout,
             "stderr": executor.stderr,

@@ -136,6 +136,7 @@ class OciEngine(ABC):
             # whether the kernel killed some of it for want of memory
             ask=(self._program, *STARVED, name) if limited else (),
             stays=limited,
+            directory=job.space.executor(job.index),
         )
         try:
             return job, await run_client(self._keepers, job, program, started)
@@ -192,6 +193,10 @@ class OciEngine(ABC):
             self._check_lost(errors)
             raise StepFailed(no_container(job, self.why(errors)))
 
+    def starved(self, job: Job, ended: Ended) -> bool:
+        """Whether the kernel killed some of the container for want of memory."""
+        return ended.answer == "true"
+
     def _check_lost(self, errors: bytes) -> None:
         if any(one in errors for one in self.lost):
             raise AttemptLost(f"{self.name} gave up: {self.why(errors)}")
@@ -199,7 +204,7 @@ class OciEngine(ABC):
     def _exit(self, job: Job, ended: Ended) -> ExecutorExit:
         # What a command itself may say looks the same, but for the words below: then it is believed.
         failed = ended.silent and ended.said_first.startswith(self.prefix.encode())
-        starved = ended.answer == "true"
+        starved = ended.code != 0 and self.starved(job, ended)
         problem = needed_more_memory(job.plan, THE_MACHINE) if starved else ended.problem
         if ended.code == CLIENT_FAILED:
             self._check_lost(ended.said_last)

@@ -52,6 +52,13 @@ class Podman(OciEngine):
                 one.unlink()
         return await super().run(again, lambda: None, *more, mount_option(str(made), workdir, False))
 
+    def starved(self, job: Job, ended: Ended) -> bool:
+        """As podman says, or conmon, which carries its containers: by a file in the directory where podman was started.
+
+        Podman before 5.0 looks for that file elsewhere, and says of no container that it needed more memory.
+        """
+        return super().starved(job, ended) or (job.space.executor(job.index) / "oom").exists()
+
     async def release(self, space: Space) -> None:
         """Rootless: give files of the container's other users to the server's."""
         if os.getuid() != 0:

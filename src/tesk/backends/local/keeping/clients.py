@@ -4,7 +4,8 @@ Its settings: none. A run: {"command", "environment"}, the client; {"remove"}, t
 outside, or nothing where the client's process group is all there is; {"ask"}, a command whose answer is wanted where
 the client failed; {"stays"}, whether the container is there until it is removed; {"stdin", "stdout", "stderr",
 "files"}, the container paths of redirects and where they lie; {"streams"}, the directory of the logs; {"note"}, a
-file for the client's process number and start time. What it tells of the end: tesk.backends.local.foreground.
+file for the client's process number and start time; {"directory"}, where it is started. What it tells of the end:
+tesk.backends.local.foreground.
 """
 
 from __future__ import annotations
@@ -204,6 +205,7 @@ class _Run(threading.Thread):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=self._run["environment"],
+            cwd=self._run["directory"],
             start_new_session=True,
         )
 
