@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -105,6 +108,50 @@ def test_what_an_earlier_server_left_is_removed(tmp_path: Path) -> None:
     second.stop()
     assert not any(one.parent.exists() for one in doors)
     assert (tmp_path / "journal").read_text() == ""
+
+
+AS_A_UNIT = """
+import asyncio, os, sys
+from pathlib import Path
+from tesk.backends.local.sandbox.engine import Sandbox
+
+async def serve(state, door):
+    Path(door).write_text("0")
+    sandbox = Sandbox(state)
+    await sandbox.start()
+    print(*sandbox.unheld, (state / "control-groups").read_text().splitlines()[-1])
+    await sandbox.stop()
+
+asyncio.run(serve(Path(sys.argv[1]), sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("subgroup", ["", "server"])
+def test_a_server_alone_in_its_group_limits_executors_of_its_unit(tmp_path: Path, subgroup: str) -> None:
+    """As systemd starts one with Delegate=yes; with DelegateSubgroup= too, and an earlier server's executor goes on."""
+    above = ControlGroups(tmp_path / "journal", "tesk-test-unit")
+    above.start()
+    if not above.controllers or above.versions != "v2":
+        pytest.skip("control groups of version 2 that we may use are not here (make test-unified brings them)")
+    unit = above.make("unit", EVERYTHING)
+    try:
+        (door,) = unit.doors
+        group = Path(door).parent
+        groups = group / f"tesk-{hashlib.sha256(str(tmp_path).encode()).hexdigest()[:8]}"
+        if subgroup:
+            (group / "cgroup.subtree_control").write_text("+memory +cpu +pids")
+            groups.mkdir()
+            (group / subgroup).mkdir()
+        where = group / subgroup / "cgroup.procs"
+        command = [sys.executable, "-c", AS_A_UNIT, str(tmp_path), str(where)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == f"{groups}\n", "what executors are not held to, and where their groups are"
+        if subgroup:
+            assert (group / subgroup / "cgroup.subtree_control").read_text().strip() == "", "another can start there"
+    finally:
+        unit.remove()
+        above.stop()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ Which of them may be used here is found by trying, once.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import subprocess
@@ -95,6 +94,14 @@ def hierarchies(mountinfo: str, membership: str) -> Iterator[Hierarchy]:
         yield Hierarchy(Path(top), own, _offered(own, Path(top)) if unified else frozenset(names), unified)
 
 
+def _found() -> list[Hierarchy]:
+    """The trees that this process sees."""
+    try:
+        return list(hierarchies(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text()))
+    except OSError:
+        return []
+
+
 def _below(top: Path, root: str, path: str) -> Path:
     """Where the group `path` is seen when the group `root` is mounted at `top`."""
     inside = os.path.relpath(path, root)
@@ -136,17 +143,21 @@ class ControlGroups:
         """Which kind they are, for people: "v1", "v2"."""
         return " and ".join(sorted({"v2" if one.unified else "v1" for one in self._places}))
 
+    def step_aside(self) -> None:
+        """Where this process is alone in a group that is delegated to it, make that free for groups with limits.
+
+        Before it starts another process, which would be in that group too. Not where an earlier server's groups are
+        beside our own (systemd's DelegateSubgroup): nothing could be started in ours then, while executors go on.
+        """
+        for one in _found():
+            if one.unified and not (one.own.parent / self._name).is_dir():
+                with contextlib.suppress(OSError):
+                    _hand_down(one.own, one.controllers)
+
     def start(self, found: Iterable[Hierarchy] | None = None, keep: Set[str] = frozenset()) -> None:
         """Remove what an earlier server left, but for the groups called as `keep` says; find out what may be used."""
         self._remove_leftovers(keep)
-        if found is None:
-            try:
-                found = list(
-                    hierarchies(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text())
-                )
-            except OSError:
-                found = []
-        for one in found:
+        for one in _found() if found is None else found:
             lacking = one.controllers - self.controllers
             if lacking and (place := self._settle(one, lacking)) is not None:
                 self._places.append(place)
@@ -275,23 +286,24 @@ class Group:
 def _hand_down(path: Path, controllers: Iterable[str]) -> None:
     """Let groups below `path` have `controllers`, as far as that is allowed (v2).
 
-    A group with processes of its own has none below that are limited: if they are ours alone, they move to one side.
+    A group with processes of its own has none below that are limited, but for the root: if they are ours alone, they
+    move to one side. The kernel itself refuses that for memory only; with others the groups below could not be entered.
     """
     there = (path / "cgroup.subtree_control").read_text().split()
-    for one in controllers:
-        if one in there:
-            continue
-        try:
+    offered = (path / "cgroup.controllers").read_text().split()
+    lacking = [one for one in controllers if one in offered and one not in there]
+    if not lacking:
+        return
+    processes = (path / "cgroup.procs").read_text().split()
+    if processes and (path / "cgroup.type").exists():  # which the root has not
+        if processes != [str(os.getpid())]:
+            return
+        aside = path / "tesk-server"
+        aside.mkdir(exist_ok=True)
+        _write(aside / "cgroup.procs", "0")
+    for one in lacking:
+        with contextlib.suppress(OSError):
             _write(path / "cgroup.subtree_control", f"+{one}")
-        except OSError as error:
-            alone = (path / "cgroup.procs").read_text().split() == [str(os.getpid())]
-            if error.errno != errno.EBUSY or not alone:
-                continue
-            aside = path / "tesk-server"
-            aside.mkdir(exist_ok=True)
-            _write(aside / "cgroup.procs", "0")
-            with contextlib.suppress(OSError):
-                _write(path / "cgroup.subtree_control", f"+{one}")
 
 
 def _write(path: Path, value: str) -> None:

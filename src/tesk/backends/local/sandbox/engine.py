@@ -77,6 +77,7 @@ class Sandbox:
         if not sys.platform.startswith("linux"):
             raise EngineUnavailable("the sandbox needs Linux; on this system install podman")
         (self._state / "sandbox").mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(self._groups.step_aside)
         await self._keepers.start()
         await asyncio.to_thread(self._groups.start, keep=self._begun())
         self.unheld = dict(WITHOUT_GROUPS[one] for one in WITHOUT_GROUPS if one not in self._groups.controllers)
