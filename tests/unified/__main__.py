@@ -50,7 +50,7 @@ HELD = "(memory or processors or bomb or daemons)"
 """What of the limits the kernel's groups hold; the rest is the same with either version."""
 
 MACHINES = (
-    Machine("docker", (LIMITS, "-k", f"docker and not shared and {HELD}")),
+    Machine("docker", (LIMITS, "-m", "slow or not slow", "-k", f"docker and not shared and {HELD}")),
     Machine("sandbox", (GROUPS, "tests/backends/test_sandbox.py", LIMITS, "-k", f"backends or sandbox and {HELD}")),
     Machine("podman", (LIMITS, "-k", f"podman and not shared and {HELD}")),
     Machine("user", (GROUPS, LIMITS, "-k", f"backends or sandbox and {HELD}"), "nobody"),
