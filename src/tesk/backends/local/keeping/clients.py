@@ -108,6 +108,7 @@ class _Run(threading.Thread):
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._remover: threading.Thread | None = None
+        self._is_over = False
         self._dead_read, self._dead_write = os.pipe()
         self._first = b""
         self._last = b""
@@ -121,9 +122,9 @@ class _Run(threading.Thread):
         except BaseException as error:  # noqa: BLE001 - the server must hear of whatever it was
             end = {"fault": f"its client could not be watched: {error!r}"}
         with self._lock:
-            remover = self._remover
-        if remover is not None:
-            remover.join()
+            self._is_over = True
+        if self._remover is not None:
+            self._remover.join()
         with contextlib.suppress(OSError):  # its directory may be gone
             tell(self._end_file, end)
         os.close(self._dead_read)
@@ -133,7 +134,7 @@ class _Run(threading.Thread):
     def kill(self) -> None:
         """End the container, and the client if it does not end with that; from another thread."""
         with self._lock:
-            if self._remover is not None:
+            if self._is_over or self._remover is not None:
                 return
             self._remover = threading.Thread(target=self._remove_and_kill, args=(self._process,))
             self._remover.start()
