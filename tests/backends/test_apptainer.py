@@ -187,6 +187,28 @@ async def test_a_server_ends_what_runs_still_without_a_keeper_and_nothing_else(
     assert (await apptainer("true")).exit.exit_code == 0, "another keeper runs what begins then"
 
 
+async def test_what_runs_goes_on_with_the_next_server(place: Path, tmp_path: Path) -> None:
+    first = Apptainer(tmp_path / "state", lasting=True)
+    await first.start()
+    runner = Runner(first, tmp_path / "state")
+    job = runner.job("sh", "-c", "echo $$; sleep 1; echo $$; exit 3")
+    work = asyncio.create_task(runner.run(job))
+    await eventually(lambda: (job.space.streams(0) / "stdout.0").exists())
+    first.leave()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    await first.stop()
+    second = Apptainer(tmp_path / "state", lasting=True)
+    await second.start()
+    ran = await Runner(second, tmp_path / "state").run(job)
+    assert ran.exit.exit_code == 3
+    before, after = ran.stdout.splitlines()
+    assert before == after, "one process wrote both"
+    assert sum("echo $$" in one for one in (place / "calls").read_text().splitlines()) == 1
+    await second.stop()
+
+
 def sleeping(number: int) -> list[str]:
     """The processes that a test left sleeping."""
     found = []
