@@ -17,10 +17,12 @@ from tesk.backends.local.keeping.line import Line, connect, listen
 from tesk.storage.errors import reason
 from tesk.taskmaster.steps import AttemptLost, StepFailed
 
-__all__ = ["Keepers", "end_keepers", "read_end"]
+__all__ = ["Keepers", "end_keepers"]
 
 DIRECTORY = "keepers"
 START_TIMEOUT = 20.0
+ROOM = 16384
+"""Bytes that hold what a keeper tells of an end."""
 
 
 class Keepers:
@@ -105,7 +107,7 @@ class Keepers:
                 await self._gone(line, job.name)
             except AttemptLost as error:
                 lost = error
-        end = read_end(job.end)
+        end = _read_end(job.end)
         if lost is not None and not end:
             raise lost
         return end
@@ -170,16 +172,13 @@ async def end_keepers(state: Path, but: str | None = None) -> None:
             await asyncio.gather(*(line.end() for line in await connect(one)))
 
 
-def read_end(path: Path) -> dict[str, Any]:
+def _read_end(path: Path) -> dict[str, Any]:
     """What a keeper wrote there of an executor's end; nothing where it is not there, or not whole."""
     try:
         found: dict[str, Any] = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         found = {}
     return found
-
-
-ROOM = 16384
 
 
 def _room_of(job: Job) -> Path:
