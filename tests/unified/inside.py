@@ -16,6 +16,7 @@ import socket
 import struct
 import subprocess
 import sys
+import traceback
 import tty
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,9 @@ def main() -> None:
         code = run(order)
         (Path("/outside") / "code").write_text(str(code))
         mount("none", "/outside", "", "remount,ro")
+    except BaseException:  # nobody would be left to print it
+        traceback.print_exc()
+        raise
     finally:
         sys.stderr.flush()
         _LIBC.reboot(POWER_OFF)
@@ -58,13 +62,18 @@ def make_machine(share: Path) -> dict[str, Any]:
     os.chdir("/tmp/root")
     mount(".", "/", "", "move")  # whose root is another than the machine's may make no user namespaces
     os.chroot(".")
+    mount("proc", "/proc", "proc")
+    checkout = os.open(order["directory"], os.O_PATH)
     # containers' layers cannot lie on a layer themselves
     for one in ("tmp", "run", "var/tmp", "var/lib/containers", "var/lib/docker"):
         Path("/", one).mkdir(parents=True, exist_ok=True)
         mount("memory", f"/{one}", "tmpfs")
     for one in ("tmp", "var/tmp"):
         os.chmod(f"/{one}", 0o1777)
-    mount("proc", "/proc", "proc")
+    if not Path(order["directory"]).is_dir():  # it lay in one of them
+        Path(order["directory"]).mkdir(parents=True)
+        mount(f"/proc/self/fd/{checkout}", order["directory"], "", "bind")
+    os.close(checkout)
     mount("sysfs", "/sys", "sysfs")
     mount("devtmpfs", "/dev", "devtmpfs")
     for one, kind in (("/dev/pts", "devpts"), ("/dev/shm", "tmpfs"), ("/dev/mqueue", "mqueue")):
@@ -136,7 +145,7 @@ def delegate(group: Path, user: pwd.struct_passwd) -> None:
 def mount(what: str, where: str, kind: str, options: str = "") -> None:
     """As mount(8) does it, of whose options this knows some."""
     flags = 0
-    for name, flag in (("remount", 32), ("ro", 1), ("move", 8192)):
+    for name, flag in (("remount", 32), ("ro", 1), ("move", 8192), ("bind", 4096)):
         if name in options.split(","):
             flags |= flag
     data = None if flags else options.encode()
