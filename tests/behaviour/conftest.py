@@ -11,7 +11,7 @@ from tests.behaviour.sites import BACKENDS, Place, Site
 
 _HERE = Path(__file__).parent
 _SLOW = {
-    "podman": ("test_life.py",),
+    "podman": ("test_life.py", "test_retries.py"),
     "docker": ("test_files.py", "test_life.py", "test_limits.py", "test_retries.py", "test_transfers.py"),
     "podman-shared": ("test_shared.py",),
     "docker-shared": ("test_shared.py",),
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         name = item.path.name
         if place == "sandbox-shared":
-            slow = name not in ("test_shared.py", "test_files.py")
+            slow = name != "test_shared.py"
         elif (name == "test_shared.py") is not place.endswith("-shared"):
             items.remove(item)
             continue
