@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -394,6 +395,21 @@ def test_the_newest_event_tells_what_keeps_a_container_from_being_made() -> None
         "a volume cannot be attached to its node: Multi-Attach error for volume"
     )
     assert see(a_job(), pod, events=[pulling, attach]).waiting == waits("image 'bwa:1' is being pulled")
+
+
+def test_of_two_events_of_one_second_the_later_one_tells_what_keeps_a_container() -> None:
+    """The image of an init container was there, it ended, and the next container's is asked for."""
+    second = int(datetime.fromisoformat(T1).timestamp()) * 10**9
+    pulled = an_event("Pulled", 'Container image "tesk:1" already present on machine')
+    pulling = an_event("Pulling", 'Pulling image "bwa:1"')
+    pulled["metadata"]["name"] = f"step-1.{second + 1:x}"
+    pulling["metadata"]["name"] = f"step-1.{second + 2:x}"
+    pod = a_pod(waiting("PodInitializing"))
+    for events in ([pulled, pulling], [pulling, pulled]):
+        assert see(a_job(), pod, events=events).waiting == waits("image 'bwa:1' is being pulled")
+    again = {**pulled, "lastTimestamp": T2}
+    begins = waits("its pod begins on node 'n1'", curable=True, usual=True)
+    assert see(a_job(), pod, events=[pulling, again]).waiting == begins
 
 
 def test_a_failed_pull_is_told_by_its_event_before_the_container_says_so() -> None:

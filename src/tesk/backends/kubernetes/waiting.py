@@ -37,7 +37,7 @@ _START_REASONS = (
 )
 _ALWAYS = "Always"
 
-# In the order in which the kubelet passes them, for events of the same second.
+# In the order in which the kubelet passes them for one container, for events of which no more is known than the second.
 _STAGES = ("Scheduled", "FailedAttachVolume", "FailedMount", "FailedCreatePodSandBox", "Pulling", "Pulled", "Failed")
 _CLAIM_STAGES = ("WaitForFirstConsumer", "Provisioning", "ExternalProvisioning", "FailedBinding", "ProvisioningFailed")
 
@@ -223,11 +223,16 @@ def _begins(pod: Pod) -> Waiting:
 
 
 def _newest(events: Sequence[Event], kind: str, name: str | None, reasons: Sequence[str]) -> Event | None:
-    """The newest event of one object among `reasons`; of the same second, the one that `reasons` names later."""
-    found = [event for event in _about(events, kind, name) if event.reason in reasons]
-    return max(
-        found, key=lambda event: (_time(event).replace(microsecond=0), reasons.index(event.reason or "")), default=None
-    )
+    """The newest event of one object among `reasons`.
+
+    Of the same second, and where names tell no more, the one that `reasons` names later.
+    """
+
+    def order(event: Event) -> tuple[datetime, int, int]:
+        second = _time(event).replace(microsecond=0)
+        return second, _nanoseconds(event, second), reasons.index(event.reason or "")
+
+    return max((one for one in _about(events, kind, name) if one.reason in reasons), key=order, default=None)
 
 
 def _about(events: Iterable[Event], kind: str, name: str | None) -> Iterable[Event]:
@@ -242,6 +247,20 @@ def _time(event: Event) -> datetime:
     series = event.series.lastObservedTime if event.series else None
     first = event.metadata.creationTimestamp if event.metadata else None
     return series or event.lastTimestamp or event.eventTime or first or datetime.min.replace(tzinfo=UTC)
+
+
+def _nanoseconds(event: Event, second: datetime) -> int:
+    """When an event happened that first happened in this `second`, since 1970; 0 where that is not known.
+
+    Source: client-go's recorder names an event by its object and the time in hexadecimal digits. The time itself is cut
+    to the second, in which a container's image may be found, the container end, and the next one's be asked for.
+    """
+    name = (event.metadata.name if event.metadata else None) or ""
+    try:
+        found = int(name.rpartition(".")[2], 16)
+    except ValueError:
+        return 0
+    return found if found // 10**9 == int(second.timestamp()) else 0
 
 
 def _condition(pod: Pod, kind: str) -> PodCondition | None:
