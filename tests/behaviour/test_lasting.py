@@ -94,16 +94,21 @@ def keepers(site: Site) -> list[int]:
     return found
 
 
+def cancel(site: Site, task_id: str, marker: str) -> None:
+    """End the task, and see that nothing of it runs."""
+    with site.client as client:
+        client.cancel(task_id)
+    assert site.wait(task_id)["state"] == "CANCELED"
+    assert not running(f"{marker}.{MINE}")
+
+
 def test_a_cancel_reaches_what_an_earlier_server_began(own_site: NewSite) -> None:
     site = own_site()
     task_id = site.create(site.shell(f"(setsid sleep 98411.{MINE} &); sleep 98411.{MINE}"))
     until(lambda: running(f"98411.{MINE}"))
     site.kill()
     site.start()
-    with site.client as client:
-        client.cancel(task_id)
-    assert site.wait(task_id)["state"] == "CANCELED"
-    assert not running(f"98411.{MINE}")
+    cancel(site, task_id, "98411")
     assert site.left() == []
 
 
@@ -201,10 +206,7 @@ def test_where_the_keeper_is_killed_too_a_new_attempt_begins(own_site: NewSite) 
     site.start()
     until(lambda: len(site.get(task_id)["logs"]) == 2 and running(f"98415.{MINE}"), 20)
     assert "attempt 1 was lost" in "\n".join(site.get(task_id)["logs"][0]["system_logs"])
-    with site.client as client:
-        client.cancel(task_id)
-    assert site.wait(task_id)["state"] == "CANCELED"
-    assert not running(f"98415.{MINE}")
+    cancel(site, task_id, "98415")
 
 
 def test_another_keeper_follows_one_that_is_killed(own_site: NewSite) -> None:
@@ -217,10 +219,7 @@ def test_another_keeper_follows_one_that_is_killed(own_site: NewSite) -> None:
     site.kill()
     site.start()
     assert len(site.get(task_id)["logs"]) == 2, "the second goes on"
-    with site.client as client:
-        client.cancel(task_id)
-    assert site.wait(task_id)["state"] == "CANCELED"
-    assert not running(f"98416.{MINE}")
+    cancel(site, task_id, "98416")
 
 
 def test_a_workdir_that_the_image_lacks_is_there_also_when_it_is_taken_over(own_site: NewSite) -> None:
