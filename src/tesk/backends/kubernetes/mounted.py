@@ -55,8 +55,10 @@ OWNER_FILE = "owner"
 """The file there that holds the owner's uid, which nobody knew when the plan was written."""
 
 REPORT_KEY_FILE = "report-key"
-NETRC_FILE = "netrc"
 """The file there that holds what reports are signed with, where a server listens for them."""
+
+NETRC_FILE = "netrc"
+"""The file there, and the key of the site's Secret, that hold logins by host."""
 
 SITE, ABOUT = "site.json", "attempt.json"
 """The files there with the site's settings, and with which attempt it is."""

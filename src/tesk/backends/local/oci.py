@@ -126,7 +126,7 @@ class OciEngine(ABC):
 
     async def run(self, job: Job, started: Callable[[], None], *more: str) -> tuple[Job, Ended]:
         """Run the container, with `more` options, to its end; the job as it ran at last."""
-        name = container_name(job)
+        name = container_name(job.name)
         limits = run_limits(job.plan.resources, self.pids) if self._limits else []
         limited = self._limits and bool(job.plan.resources.ram_bytes)
         kept = [] if limited else ["--rm"]  # it is asked at its end if it had enough memory
@@ -155,7 +155,7 @@ class OciEngine(ABC):
     async def _remove_leftovers(self) -> str | None:
         """Why containers of this state directory may be left; None where none is."""
         said = b""
-        kept = {f"tesk-{one}" for one in self._keepers.running()}
+        kept = {container_name(one) for one in self._keepers.running()}
         for _ in range(REMOVE_TRIES):
             code, found, errors = await self.client(
                 "ps", "-a", "--format={{.Names}}", "--filter", f"label={self.label}"
@@ -222,9 +222,9 @@ def container_file(job: Job) -> Path:
     return job.end.with_name(f"container-{job.end.name}")
 
 
-def container_name(job: Job) -> str:
-    """What podman and docker call it."""
-    return f"tesk-{job.name}"
+def container_name(executor: str) -> str:
+    """What podman and docker call the container of the executor with that `Job.name`."""
+    return f"tesk-{executor}"
 
 
 def run_arguments(job: Job, label: str, *more: str) -> list[str]:
@@ -233,7 +233,7 @@ def run_arguments(job: Job, label: str, *more: str) -> list[str]:
     found = [
         "run",
         "--pull=missing",
-        f"--name={container_name(job)}",
+        f"--name={container_name(job.name)}",
         f"--label={label}",
         f"--label=tesk.task={job.key.task}",
         f"--label=tesk.attempt={job.key.attempt}",
